@@ -1,0 +1,50 @@
+//! A certificate just issued, tried as the peer will try it, before it is written.
+
+use portcullis_certs::Certificate;
+use portcullis_certs::trust_dir::{CaFile, TrustFiles};
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::{CertificateDer, ServerName};
+use time::OffsetDateTime;
+
+use crate::client::ServerVerifier;
+use crate::clock::unix_time;
+use crate::gate::gate;
+use crate::roots::Anchors;
+use crate::{TlsError, TrustStore};
+
+/// Would our server take `chain` (leaf first) at `now`, if it trusted `ca`?
+///
+/// # Errors
+/// [`TlsError::Ca`] when `ca` does not pass the gate, [`TlsError::IssuedClient`] with the refusal otherwise.
+pub fn verify_issued_client(
+    chain: &[CertificateDer<'_>],
+    ca: &Certificate,
+    now: OffsetDateTime,
+) -> Result<(), TlsError> {
+    if let Some(fault) = gate(ca, now).into_iter().next() {
+        return Err(fault.into());
+    }
+    let cas = vec![CaFile { name: "issuer".to_owned(), path: "issuer".into(), certificates: vec![ca.clone()] }];
+    let (trust, _) = TrustStore::build(&TrustFiles { cas, ..TrustFiles::default() }, now);
+    trust.judge(chain, now)?;
+    Ok(())
+}
+
+/// Would a client that trusts `ca` alone take `chain` (leaf first) at `now` for the registry `name`?
+///
+/// # Errors
+/// [`TlsError::Name`] when `name` is no name, [`TlsError::IssuedServer`] with what the client would say otherwise.
+pub fn verify_issued_server(
+    chain: &[CertificateDer<'_>],
+    ca: &Certificate,
+    name: &str,
+    now: OffsetDateTime,
+) -> Result<(), TlsError> {
+    let server_name = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
+    let (leaf, intermediates) = chain.split_first().ok_or(TlsError::NoCertificate)?;
+    let verifier = ServerVerifier { anchors: Anchors { host: vec![ca.clone()], system: None } };
+    verifier
+        .verify_server_cert(leaf, intermediates, &server_name, &[], unix_time(now))
+        .map(|_| ())
+        .map_err(TlsError::IssuedServer)
+}

@@ -1,0 +1,82 @@
+//! Why a client certificate is refused, and which alert says so on the wire.
+
+use portcullis_certs::Certificate;
+use rustls::{CertificateError, Error};
+use time::OffsetDateTime;
+
+/// The verdict's reason. Each stands for one TLS alert (design §3; RFC 8446 §6.2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not an X.509 certificate. Alert: `bad_certificate`.
+    #[error("the certificate cannot be read")]
+    Unreadable,
+    /// A line of the deny list names it or one of its issuers. Alert: `certificate_revoked`.
+    #[error("the certificate is on the deny list (line {line})")]
+    Denied {
+        /// The line of `trust/deny`.
+        line: u32,
+    },
+    /// It or an issuer is past notAfter. Alert: `certificate_expired`.
+    #[error("the certificate expired on {not_after}")]
+    Expired {
+        /// The end of its life.
+        not_after: OffsetDateTime,
+    },
+    /// It is before notBefore, or the clocks differ. Alert: `certificate_expired`.
+    #[error("the certificate is not valid before {not_before}: renew it or check both clocks")]
+    NotYetValid {
+        /// The start of its life.
+        not_before: OffsetDateTime,
+    },
+    /// Self-signed, and not one of the pins. Alert: `unknown_ca`.
+    #[error("the certificate is self-signed and not pinned here")]
+    SelfSigned,
+    /// No path to a CA that is trusted here. Alert: `unknown_ca`.
+    #[error("the certificate was issued by a CA that is not trusted here, or its intermediate certificate is missing")]
+    UnknownIssuer,
+    /// Its issuer is a pin: a pin signs for nobody. Alert: `unknown_ca`.
+    #[error("the certificate was issued by the pinned certificate pin:{pin}; a pin is trusted for itself only")]
+    IssuedByPin {
+        /// The pin's name.
+        pin: String,
+    },
+    /// Usages that do not allow it to be a TLS client's. Alert: `unsupported_certificate`.
+    #[error("the certificate may not be used by a TLS client: {problem}")]
+    Usage {
+        /// Which usage is missing or too much.
+        problem: &'static str,
+    },
+    /// A key, signature, version or extension that is not taken. Alert: `unsupported_certificate`.
+    #[error("the certificate is not supported: {problem}")]
+    Unsupported {
+        /// What about it.
+        problem: String,
+    },
+    /// A signature in the path does not verify. Alert: `decrypt_error`.
+    #[error("a signature in the certificate's chain does not verify")]
+    BadSignature,
+}
+
+/// A refused peer, for the log. What it claims is not proven: the chain is judged before the handshake's signature.
+#[derive(Debug, Clone)]
+pub struct RefusedPeer {
+    /// The certificate it presented; `None` where that could not be read.
+    pub certificate: Option<Certificate>,
+    /// Why it was refused.
+    pub refusal: Refusal,
+}
+
+impl Refusal {
+    /// The rustls error whose alert says this on the wire. Never `ApplicationVerificationFailure`: clients translate
+    /// alerts, so each must be exact.
+    pub(crate) fn to_rustls(&self) -> Error {
+        Error::InvalidCertificate(match self {
+            Self::Unreadable => CertificateError::BadEncoding,
+            Self::Denied { .. } => CertificateError::Revoked,
+            Self::Expired { .. } | Self::NotYetValid { .. } => CertificateError::Expired,
+            Self::SelfSigned | Self::UnknownIssuer | Self::IssuedByPin { .. } => CertificateError::UnknownIssuer,
+            Self::Usage { .. } | Self::Unsupported { .. } => CertificateError::InvalidPurpose,
+            Self::BadSignature => CertificateError::BadSignature,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! The server's end: its certificate, and the handshake that asks for the peer's.
+//!
+//! Session resumption is off: a resumed handshake restores the identity without asking the verifier (RFC 8446 §4.2.11;
+//! nginx CVE-2025-23419, Go golang/go#77217), and no engine resumes.
+
+use std::sync::{Arc, Mutex};
+
+use portcullis_certs::{Certificate, PrivateKey};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+
+use crate::client::certified_key;
+use crate::clock::offset_date_time;
+use crate::{Refusal, RefusedPeer, TlsError, TrustStore, provider};
+
+/// What is offered in ALPN, best first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The server's certificate and whom it trusts: one complete state, replaced as a whole.
+#[derive(Debug)]
+pub struct ServerTls {
+    certificate: Arc<OneCertificate>,
+    chain: Vec<Certificate>,
+    trust: Arc<TrustStore>,
+}
+
+/// Where one handshake leaves the peer that it refused, for the log.
+#[derive(Debug, Clone, Default)]
+pub struct RefusalSlot(Arc<Mutex<Option<RefusedPeer>>>);
+
+impl ServerTls {
+    /// Puts the server's chain (leaf first), its key and the trust together.
+    ///
+    /// # Errors
+    /// No certificate, a key of another certificate, or a key type that TLS does not take.
+    pub fn new(chain: Vec<Certificate>, key: &PrivateKey, trust: Arc<TrustStore>) -> Result<Self, TlsError> {
+        let certified = certified_key(&chain, key)?;
+        Ok(Self { certificate: Arc::new(OneCertificate(Arc::new(certified))), chain, trust })
+    }
+
+    /// The server's own chain, leaf first.
+    pub fn chain(&self) -> &[Certificate] {
+        &self.chain
+    }
+
+    /// Whom the server trusts.
+    pub fn trust(&self) -> &Arc<TrustStore> {
+        &self.trust
+    }
+
+    /// The configuration for one handshake, and the slot that will hold the peer if it is refused. One per connection,
+    /// because rustls gives a verifier no other way to say more than an alert.
+    ///
+    /// # Errors
+    /// [`TlsError::Config`], if the provider had no usable suite.
+    pub fn handshake(&self) -> Result<(Arc<ServerConfig>, RefusalSlot), TlsError> {
+        let slot = RefusalSlot::default();
+        let verifier = ClientVerifier { trust: Arc::clone(&self.trust), slot: slot.clone() };
+        #[expect(clippy::disallowed_methods, reason = "this is the one place for the server's end")]
+        let builder = ServerConfig::builder_with_provider(provider());
+        let mut config = builder
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::clone(&self.certificate) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok((Arc::new(config), slot))
+    }
+}
+
+impl RefusalSlot {
+    /// The refused peer, if the handshake ended for that reason.
+    pub fn take(&self) -> Option<RefusedPeer> {
+        self.lock().take()
+    }
+
+    fn put(&self, peer: RefusedPeer) {
+        *self.lock() = Some(peer);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<RefusedPeer>> {
+        // Nothing panics while it is held; a poisoned slot would still hold a whole value.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The same certificate whatever name was asked for: registries are also reached by address, without SNI.
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct ClientVerifier {
+    trust: Arc<TrustStore>,
+    slot: RefusalSlot,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.trust.hints()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let Ok(leaf) = Certificate::from_der(end_entity.clone().into_owned()) else {
+            let peer = RefusedPeer { certificate: None, refusal: Refusal::Unreadable };
+            let error = peer.refusal.to_rustls();
+            self.slot.put(peer);
+            return Err(error);
+        };
+        match self.trust.judge_leaf(leaf.clone(), intermediates, offset_date_time(now)) {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(refusal) => {
+                let error = refusal.to_rustls();
+                self.slot.put(RefusedPeer { certificate: Some(leaf), refusal });
+                Err(error)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+    }
+
+    /// A v1 certificate can be pinned; webpki does not read those, so its key is taken out and used as it is. TLS 1.2
+    /// has no such way: there a v1 certificate fails here.
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        match Certificate::from_der(certificate.clone().into_owned()) {
+            Ok(leaf) if leaf.facts().version < 3 => {
+                let key = SubjectPublicKeyInfoDer::from(leaf.facts().spki_der.as_slice());
+                verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+            }
+            _ => verify_tls13_signature(message, certificate, signature, algorithms),
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
