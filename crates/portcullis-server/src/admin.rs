@@ -1,0 +1,199 @@
+//! The socket over which a running server is spoken to: HTTP and JSON on a Unix socket, never TCP. Both ends are here,
+//! so that they cannot drift.
+//!
+//! The directory is 0700, the socket 0600, and the peer's uid must be the server's or root.
+
+use std::convert::Infallible;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::status::{self, Inside, Status};
+
+const CONNECTIONS: usize = 16;
+const LIFE: Duration = Duration::from_secs(30);
+const MAX_ANSWER: usize = 4 << 20;
+
+const STATUS: &str = "/status";
+const RELOAD: &str = "/reload";
+
+/// The answer to `reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The generation in force: a new one, or the one before where the files were refused.
+    pub generation: u64,
+    /// Why the files were refused; empty when they are in force.
+    pub problems: Vec<String>,
+}
+
+/// Why a running server could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens: no server runs with this home.
+    #[error("no server is running with {}", socket.display())]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket is another user's.
+    #[error("{} belongs to another user: ask as that user or as root", socket.display())]
+    NotAllowed {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The conversation failed.
+    #[error("the server at {} did not answer: {reason}", socket.display())]
+    NoAnswer {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Asks the server behind `socket` about itself.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is none.
+pub async fn status(socket: &Path) -> Result<Status, AdminError> {
+    ask(socket, Method::GET, STATUS).await
+}
+
+/// Has the server behind `socket` read its trust, policy and certificate again.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is none. Refused files are no error here: see [`Reloaded::problems`].
+pub async fn reload(socket: &Path) -> Result<Reloaded, AdminError> {
+    ask(socket, Method::POST, RELOAD).await
+}
+
+async fn ask<T: for<'de> Deserialize<'de>>(socket: &Path, method: Method, path: &str) -> Result<T, AdminError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => AdminError::NotAllowed { socket: socket.to_owned() },
+        _ => AdminError::NotRunning { socket: socket.to_owned() },
+    })?;
+    let failed = |reason: String| AdminError::NoAnswer { socket: socket.to_owned(), reason };
+    let conversation = async {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header(HOST, "admin").body(Empty::<Bytes>::new());
+        let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
+        let response = response.map_err(|error| error.to_string())?;
+        if response.status() == StatusCode::FORBIDDEN {
+            return Err("it refuses this user".to_owned());
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
+        connection.abort();
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string())
+    };
+    match tokio::time::timeout(LIFE, conversation).await {
+        Ok(answer) => answer.map_err(failed),
+        Err(_) => Err(failed(format!("no answer within {} s", LIFE.as_secs()))),
+    }
+}
+
+/// Binds the socket. A socket that is left over from a server that was killed is replaced: the store's lock says that
+/// there is no other server.
+pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = socket.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    }
+    match fs::symlink_metadata(socket) {
+        Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(socket)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket")),
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until `stop` turns true.
+pub(crate) async fn run(listener: UnixListener, inside: Arc<Inside>, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let allowed = is_allowed(&stream);
+        let inside = Arc::clone(&inside);
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(Arc::clone(&inside), allowed, request));
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(LIFE);
+            let _ = tokio::time::timeout(LIFE, builder.serve_connection(TokioIo::new(stream), service)).await;
+            drop(place);
+        });
+    }
+}
+
+/// The server's own uid, or root.
+fn is_allowed(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
+}
+
+async fn answer(
+    inside: Arc<Inside>,
+    allowed: bool,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let response = match (allowed, request.method(), request.uri().path()) {
+        (false, _, _) => empty(StatusCode::FORBIDDEN),
+        (true, &Method::GET, STATUS) => json(&status::read(&inside)),
+        (true, &Method::POST, RELOAD) => {
+            // Reads files: not in the task.
+            match tokio::task::spawn_blocking(move || reload_now(&inside)).await {
+                Ok(reloaded) => json(&reloaded),
+                Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+            }
+        }
+        _ => empty(StatusCode::NOT_FOUND),
+    };
+    Ok(response)
+}
+
+fn reload_now(inside: &Inside) -> Reloaded {
+    match inside.generations.reload() {
+        Ok(generation) => Reloaded { generation, problems: Vec::new() },
+        Err(problems) => Reloaded {
+            generation: inside.generations.current().number,
+            problems: problems.iter().map(ToString::to_string).collect(),
+        },
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    // Plain structs of texts and numbers always serialise.
+    let mut response = Response::new(Full::from(serde_json::to_vec(value).unwrap_or_default()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,83 @@
+//! Reading blobs: whole, in part, and asking for their size.
+
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use portcullis_oci::{ByteRange, Digest};
+
+use crate::access::{Permit, Pull};
+use crate::api::blocking;
+use crate::app::Call;
+use crate::body::ResponseBody;
+use crate::error::{ApiError, header};
+
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+pub(crate) async fn get(
+    permit: Permit<Pull>,
+    digest: Digest,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let repository = permit.repository().clone();
+    let blob = blocking(call.store, move |store| store.open_blob(&repository, &digest)).await?;
+    let blob = blob.ok_or(ApiError::BlobUnknown { digest })?;
+    if is_known(call.headers, &digest) {
+        return Ok(not_modified(&digest));
+    }
+    let size = blob.size();
+    let range = call.headers.get(RANGE).and_then(|range| ByteRange::parse(range.to_str().ok()?));
+    let (offset, length) = match range {
+        Some(range) => range.resolve(size).ok_or(ApiError::RangeNotSatisfiable { size })?,
+        None => (0, size),
+    };
+    let mut response = Response::new(ResponseBody::blob(blob, offset, length, permit));
+    add_headers(response.headers_mut(), &digest, length);
+    if range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let content_range = format!("bytes {offset}-{}/{size}", offset + length - 1);
+        response.headers_mut().insert(CONTENT_RANGE, header(&content_range));
+    }
+    Ok(response)
+}
+
+pub(crate) async fn head(
+    permit: &Permit<Pull>,
+    digest: Digest,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let repository = permit.repository().clone();
+    let size = blocking(call.store, move |store| store.stat_blob(&repository, &digest)).await?;
+    let size = size.ok_or(ApiError::BlobUnknown { digest })?;
+    let mut response = Response::new(ResponseBody::Empty);
+    add_headers(response.headers_mut(), &digest, size);
+    Ok(response)
+}
+
+/// Whether the peer has it already. A digest is a strong validator: what has it never changes.
+pub(crate) fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
+    let etag = etag(digest);
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|value| value.split(',')).any(|value| value.trim().trim_start_matches("W/") == etag)
+}
+
+pub(crate) fn not_modified(digest: &Digest) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    add_digest(response.headers_mut(), digest);
+    response
+}
+
+pub(crate) fn add_digest(headers: &mut HeaderMap, digest: &Digest) {
+    headers.insert(CONTENT_DIGEST, header(&digest.to_string()));
+    headers.insert(ETAG, header(&etag(digest)));
+}
+
+fn add_headers(headers: &mut HeaderMap, digest: &Digest, length: u64) {
+    add_digest(headers, digest);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+}
+
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}

@@ -1,0 +1,129 @@
+//! Manifests: kept byte for byte, typed by their own body, taken only when what they name is here.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, manifest, route};
+use portcullis_store::{Store, StoreError};
+
+use crate::access::{Delete, Permit, Pull, Push};
+use crate::api::blobs::{add_digest, is_known, not_modified};
+use crate::api::blocking;
+use crate::app::Call;
+use crate::body::ResponseBody;
+use crate::error::{ApiError, header};
+
+/// One per tag of `?tag=` that was set.
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// `Accept` never converts and never makes a 404: there is one body, and its type is its own.
+pub(crate) async fn get(
+    permit: &Permit<Pull>,
+    reference: ManifestReference,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let (repository, wanted) = (permit.repository().clone(), reference.clone());
+    let found = blocking(call.store, move |store| store.manifest(&repository, &wanted)).await?;
+    let unknown = || ApiError::ManifestUnknown { reference: reference.clone() };
+    let found = found.ok_or_else(unknown)?;
+    // What is stored and cannot be understood any more has no type to be sent with: it is absent.
+    let manifest = Manifest::parse(&found.bytes, None).map_err(|_| unknown())?;
+    if is_known(call.headers, &found.digest) {
+        return Ok(not_modified(&found.digest));
+    }
+    let length = found.bytes.len();
+    let mut response = Response::new(ResponseBody::full(found.bytes));
+    let headers = response.headers_mut();
+    add_digest(headers, &found.digest);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| unknown())?;
+    headers.insert(CONTENT_TYPE, content_type);
+    Ok(response)
+}
+
+pub(crate) async fn put(
+    permit: Permit<Push>,
+    reference: ManifestReference,
+    mut tags: Vec<Tag>,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let bytes = call.body.whole(manifest::MAX_BYTES).await?;
+    let content_type = match call.headers.get(CONTENT_TYPE) {
+        Some(value) => Some(value.to_str().map_err(|_| ApiError::ManifestInvalid(not_text()))?),
+        None => None,
+    };
+    let manifest = Manifest::parse(&bytes, content_type)?;
+    if HeaderValue::from_str(&manifest.media_type).is_err() {
+        return Err(ApiError::ManifestInvalid(not_text()));
+    }
+    if matches!(manifest.content, Content::Schema1 { .. }) {
+        return Err(ApiError::Schema1);
+    }
+    let asked = tags.clone();
+    let digest = match reference {
+        ManifestReference::Digest(digest) => digest,
+        ManifestReference::Tag(tag) => {
+            tags.push(tag);
+            Digest::of(Algorithm::Sha256, &bytes)
+        }
+    };
+    let permit = permit.after_body()?;
+    let repository = permit.repository().clone();
+    let missing = blocking(call.store, move |store| {
+        let missing = missing_blobs(store, &repository, &manifest)?;
+        if missing.is_empty() {
+            store.put_manifest(&repository, &digest, &bytes, &tags)?;
+        }
+        Ok(missing)
+    })
+    .await?;
+    if !missing.is_empty() {
+        return Err(ApiError::ManifestBlobUnknown { digests: missing });
+    }
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    add_digest(headers, &digest);
+    headers.insert(LOCATION, header(&route::manifest_location(permit.repository(), &digest)));
+    for tag in asked {
+        headers.append(OCI_TAG, header(tag.as_str()));
+    }
+    Ok(response)
+}
+
+/// By tag: the tag alone. By digest: the tags that point to it, then the manifest.
+pub(crate) async fn delete(
+    permit: &Permit<Delete>,
+    reference: ManifestReference,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let (repository, wanted) = (permit.repository().clone(), reference.clone());
+    let deleted = blocking(call.store, move |store| match &wanted {
+        ManifestReference::Tag(tag) => store.delete_tag(&repository, tag),
+        ManifestReference::Digest(digest) => store.delete_manifest(&repository, digest),
+    })
+    .await?;
+    if !deleted {
+        return Err(ApiError::ManifestUnknown { reference });
+    }
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+/// Config and layers that are not in this repository. The children of an index may come later, or live elsewhere.
+fn missing_blobs(store: &Store, repository: &RepositoryName, manifest: &Manifest) -> Result<Vec<Digest>, StoreError> {
+    let mut missing = Vec::new();
+    for digest in manifest.required_blobs() {
+        if !missing.contains(&digest) && !store.has_blob(repository, &digest)? {
+            missing.push(digest);
+        }
+    }
+    Ok(missing)
+}
+
+fn not_text() -> portcullis_oci::ManifestError {
+    portcullis_oci::ManifestError::ContentType {
+        media_type: "not a media type".to_owned(),
+        content_type: "not visible ASCII".to_owned(),
+    }
+}

@@ -1,0 +1,228 @@
+//! Uploads: in one request, streamed, or in chunks; hashed while they are written.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use portcullis_oci::{Algorithm, ContentRange, Digest, RepositoryName, UploadId, UploadStart, route};
+use portcullis_store::{Store, StoreError, Upload};
+use tokio::task::JoinHandle;
+
+use crate::access::{Permit, Pull, Push};
+use crate::api::blobs::add_digest;
+use crate::api::blocking;
+use crate::app::Call;
+use crate::body::{RequestBody, ResponseBody, Watch};
+use crate::error::{ApiError, header, upload_range};
+use crate::peer::Peer;
+
+/// What is gathered before it is written: large enough that a write costs little per byte, small enough that an upload
+/// holds little memory.
+const WRITE_BYTES: usize = 512 * 1024;
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+pub(crate) async fn start(
+    peer: &Arc<Peer>,
+    permit: Permit<Push>,
+    start: UploadStart,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    match start {
+        UploadStart::Session { algorithm } => open(&permit, algorithm, call.store).await,
+        UploadStart::Monolithic { digest } => {
+            let owner = permit.owner()?;
+            let repository = permit.repository().clone();
+            let algorithm = digest.algorithm();
+            let upload = blocking(call.store, move |store| store.start_upload(&repository, algorithm, &owner)).await?;
+            receive_and_finish(permit, upload, digest, call.body).await
+        }
+        UploadStart::Mount { digest, from } => {
+            // A mount reads the source: without the right to pull there it is as if the source had no such blob.
+            let source = from.and_then(|from| Permit::<Pull>::ask(peer, from).ok());
+            if let Some(source) = source {
+                let (from, to) = (source.repository().clone(), permit.repository().clone());
+                if blocking(call.store, move |store| store.mount_blob(&from, &to, &digest)).await? {
+                    return Ok(created(permit.repository(), &digest));
+                }
+            }
+            open(&permit, digest.algorithm(), call.store).await
+        }
+    }
+}
+
+pub(crate) async fn status(
+    permit: &Permit<Push>,
+    id: UploadId,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let (repository, owner) = (permit.repository().clone(), permit.owner()?);
+    let offset = blocking(call.store, move |store| store.upload_status(&repository, &id, &owner)).await?;
+    Ok(session(StatusCode::NO_CONTENT, permit.repository(), &id, offset))
+}
+
+/// A chunk, or a stream without an announced end.
+pub(crate) async fn append(
+    permit: Permit<Push>,
+    id: UploadId,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let upload = resume(&permit, id, call.store).await?;
+    let chunk = check_range(&permit, &upload, call.headers)?;
+    let begun = upload.offset();
+    let (permit, upload) = receive(permit, upload, call.body).await?;
+    check_length(chunk, upload.offset() - begun)?;
+    let permit = permit.after_body()?;
+    let offset = tokio::task::spawn_blocking(move || upload.save()).await??;
+    Ok(session(StatusCode::ACCEPTED, permit.repository(), &id, offset))
+}
+
+pub(crate) async fn finish(
+    permit: Permit<Push>,
+    id: UploadId,
+    digest: Digest,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let upload = resume(&permit, id, call.store).await?;
+    check_range(&permit, &upload, call.headers)?;
+    receive_and_finish(permit, upload, digest, call.body).await
+}
+
+pub(crate) async fn cancel(
+    permit: &Permit<Push>,
+    id: UploadId,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let (repository, owner) = (permit.repository().clone(), permit.owner()?);
+    blocking(call.store, move |store| store.resume_upload(&repository, &id, &owner)?.cancel()).await?;
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+async fn open(permit: &Permit<Push>, algorithm: Algorithm, store: &Store) -> Result<Response<ResponseBody>, ApiError> {
+    let (repository, owner) = (permit.repository().clone(), permit.owner()?);
+    let id = blocking(store, move |store| Ok(store.start_upload(&repository, algorithm, &owner)?.id())).await?;
+    Ok(session(StatusCode::ACCEPTED, permit.repository(), &id, 0))
+}
+
+async fn resume(permit: &Permit<Push>, id: UploadId, store: &Store) -> Result<Upload, ApiError> {
+    let (repository, owner) = (permit.repository().clone(), permit.owner()?);
+    blocking(store, move |store| store.resume_upload(&repository, &id, &owner)).await
+}
+
+async fn receive_and_finish(
+    permit: Permit<Push>,
+    upload: Upload,
+    digest: Digest,
+    body: &mut RequestBody,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let (permit, upload) = receive(permit, upload, body).await?;
+    let permit = permit.after_body()?;
+    tokio::task::spawn_blocking(move || upload.finish(&digest)).await??;
+    Ok(created(permit.repository(), &digest))
+}
+
+/// Writes and hashes one batch on the blocking pool while the next is decrypted here.
+async fn receive(
+    permit: Permit<Push>,
+    upload: Upload,
+    body: &mut RequestBody,
+) -> Result<(Permit<Push>, Upload), ApiError> {
+    let mut watch = Watch::new(permit);
+    let mut writer = Writer::new(upload);
+    let (mut batch, mut gathered) = (Vec::new(), 0);
+    while let Some(bytes) = body.next().await? {
+        watch.passed(bytes.len())?;
+        gathered += bytes.len();
+        batch.push(bytes);
+        if gathered >= WRITE_BYTES {
+            writer.write(std::mem::take(&mut batch)).await?;
+            gathered = 0;
+        }
+    }
+    writer.write(batch).await?;
+    Ok((watch.into_permit(), writer.into_upload().await?))
+}
+
+/// An upload whose last batch may still be on its way to the disk.
+enum Writer {
+    Idle(Box<Upload>),
+    Writing(JoinHandle<Result<Box<Upload>, StoreError>>),
+    /// A batch failed, and its upload with it.
+    Failed,
+}
+
+impl Writer {
+    fn new(upload: Upload) -> Self {
+        Self::Idle(Box::new(upload))
+    }
+
+    /// Waits for the batch before, then hands this one over.
+    async fn write(&mut self, batch: Vec<Bytes>) -> Result<(), ApiError> {
+        let mut upload = self.settle().await?;
+        *self = Self::Writing(tokio::task::spawn_blocking(move || {
+            for bytes in batch {
+                upload.append(&bytes)?;
+            }
+            Ok(upload)
+        }));
+        Ok(())
+    }
+
+    async fn into_upload(mut self) -> Result<Upload, ApiError> {
+        Ok(*self.settle().await?)
+    }
+
+    async fn settle(&mut self) -> Result<Box<Upload>, ApiError> {
+        match std::mem::replace(self, Self::Failed) {
+            Self::Idle(upload) => Ok(upload),
+            Self::Writing(batch) => Ok(batch.await??),
+            Self::Failed => Err(ApiError::BodyCut { reason: "an earlier write failed".to_owned() }),
+        }
+    }
+}
+
+/// Where `Content-Range` is given it must begin where the upload stands.
+fn check_range(permit: &Permit<Push>, upload: &Upload, headers: &HeaderMap) -> Result<Option<ContentRange>, ApiError> {
+    let Some(value) = headers.get(CONTENT_RANGE) else { return Ok(None) };
+    let range: ContentRange = value.to_str().unwrap_or_default().parse()?;
+    let offset = upload.offset();
+    if range.start != offset {
+        let location = route::upload_location(permit.repository(), &upload.id());
+        return Err(ApiError::UploadRange { start: range.start, offset, location });
+    }
+    Ok(Some(range))
+}
+
+fn check_length(chunk: Option<ContentRange>, actual: u64) -> Result<(), ApiError> {
+    match chunk {
+        Some(chunk) if chunk.len() != actual => Err(ApiError::SizeMismatch { expected: chunk.len(), actual }),
+        _ => Ok(()),
+    }
+}
+
+fn session(status: StatusCode, repository: &RepositoryName, id: &UploadId, offset: u64) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, header(&route::upload_location(repository, id)));
+    headers.insert(RANGE, header(&upload_range(offset)));
+    headers.insert(UPLOAD_UUID, header(&id.to_string()));
+    // RFC 9110 §8.6: a 204 has no Content-Length.
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    response
+}
+
+fn created(repository: &RepositoryName, digest: &Digest) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, header(&route::blob_location(repository, digest)));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    add_digest(headers, digest);
+    response
+}

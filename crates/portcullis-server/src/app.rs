@@ -1,0 +1,111 @@
+//! One page: every endpoint and its handler.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use portcullis_certs::Visible;
+use portcullis_oci::{Endpoint, RouteError};
+use portcullis_store::Store;
+
+use crate::access::{Denied, Permit};
+use crate::api::{base, blobs, manifests, tags, uploads};
+use crate::body::{RequestBody, ResponseBody};
+use crate::config::Limits;
+use crate::error::ApiError;
+use crate::peer::{Described, Peer};
+
+/// What every request needs.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) limits: Limits,
+}
+
+/// The parts of a request that a handler may look at.
+pub(crate) struct Call<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) headers: &'a http::HeaderMap,
+    pub(crate) body: &'a mut RequestBody,
+}
+
+type Answer = Result<Response<ResponseBody>, ApiError>;
+
+/// Answers one request of a peer. An answer always comes: errors have their status too.
+pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let begun = Instant::now();
+    let (head, incoming) = request.into_parts();
+    let mut body = RequestBody::new(incoming, app.limits.body_timeout);
+    let (who, answer) = match peer.now() {
+        Ok((_, accepted)) => {
+            let who = Described(accepted.identity()).to_string();
+            let call = Call { store: &app.store, headers: &head.headers, body: &mut body };
+            let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
+            (who, handle(peer, endpoint, call).await)
+        }
+        Err(refusal) => (String::new(), Err(ApiError::Denied(Denied::Refused(refusal)))),
+    };
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            body.discard().await;
+            let refused = matches!(error, ApiError::Denied(Denied::Refused(_)));
+            let mut response = error.into_response();
+            if refused {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response.extensions_mut().insert(EndConnection);
+            }
+            response
+        }
+    };
+    if head.method == Method::HEAD {
+        *response.body_mut() = ResponseBody::Empty;
+    }
+    base::add_headers(&mut response);
+    tracing::info!(
+        peer = %peer.address(),
+        who = %who,
+        method = %head.method,
+        path = %Visible(head.uri.path()),
+        status = response.status().as_u16(),
+        ms = begun.elapsed().as_millis(),
+        "request"
+    );
+    response
+}
+
+/// In an answer's extensions: the peer is no longer trusted, the connection must end with this answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndConnection;
+
+async fn handle(peer: &Arc<Peer>, endpoint: Result<Endpoint, RouteError>, call: Call<'_>) -> Answer {
+    match endpoint? {
+        Endpoint::Base => Ok(base::get()),
+        Endpoint::ListTags { repository, page } => tags::list(&Permit::ask(peer, repository)?, &page, call).await,
+        Endpoint::GetManifest { repository, reference } | Endpoint::HeadManifest { repository, reference } => {
+            manifests::get(&Permit::ask(peer, repository)?, reference, call).await
+        }
+        Endpoint::PutManifest { repository, reference, tags } => {
+            manifests::put(Permit::ask(peer, repository)?, reference, tags, call).await
+        }
+        Endpoint::DeleteManifest { repository, reference } => {
+            manifests::delete(&Permit::ask(peer, repository)?, reference, call).await
+        }
+        Endpoint::GetBlob { repository, digest } => blobs::get(Permit::ask(peer, repository)?, digest, call).await,
+        Endpoint::HeadBlob { repository, digest } => blobs::head(&Permit::ask(peer, repository)?, digest, call).await,
+        Endpoint::StartUpload { repository, start } => {
+            uploads::start(peer, Permit::ask(peer, repository)?, start, call).await
+        }
+        Endpoint::UploadStatus { repository, id } => uploads::status(&Permit::ask(peer, repository)?, id, call).await,
+        Endpoint::AppendUpload { repository, id } => uploads::append(Permit::ask(peer, repository)?, id, call).await,
+        Endpoint::FinishUpload { repository, id, digest } => {
+            uploads::finish(Permit::ask(peer, repository)?, id, digest, call).await
+        }
+        Endpoint::CancelUpload { repository, id } => uploads::cancel(&Permit::ask(peer, repository)?, id, call).await,
+        Endpoint::Catalog { .. } | Endpoint::Referrers { .. } | Endpoint::DeleteBlob { .. } => {
+            Err(ApiError::Unsupported)
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The only place where an error becomes a status and an OCI error body.
+
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use portcullis_oci::{Digest, ErrorBody, ErrorCode, ManifestError, ManifestReference, RouteError};
+use portcullis_store::StoreError;
+use serde_json::{Value, json};
+
+use crate::access::Denied;
+use crate::body::ResponseBody;
+
+/// Everything that a request can be answered with but success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error("{0}")]
+    Denied(Denied),
+    #[error("blob {digest} is not in this repository")]
+    BlobUnknown { digest: Digest },
+    #[error("manifest {reference} is not in this repository")]
+    ManifestUnknown { reference: ManifestReference },
+    #[error("there is no such repository")]
+    NameUnknown,
+    #[error(transparent)]
+    ManifestInvalid(#[from] ManifestError),
+    #[error("Docker's schema 1 manifests are read but no longer taken: push with a current client")]
+    Schema1,
+    #[error("the manifest names {} that this repository does not have: push them first", list(.digests))]
+    ManifestBlobUnknown { digests: Vec<Digest> },
+    #[error("the content has the digest {actual}, the request says {expected}")]
+    DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
+    #[error("Content-Range begins at {start}, the upload stands at {offset}")]
+    UploadRange { start: u64, offset: u64, location: String },
+    #[error("{0}")]
+    ContentRange(#[from] portcullis_oci::InvalidRange),
+    #[error("the range is outside of the blob's {size} bytes")]
+    RangeNotSatisfiable { size: u64 },
+    #[error("the body has more than {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the body ended early: {reason}")]
+    BodyCut { reason: String },
+    #[error("the body did not move for {seconds} seconds")]
+    BodyStalled { seconds: u64 },
+    #[error("the body has {actual} bytes, Content-Range says {expected}")]
+    SizeMismatch { expected: u64, actual: u64 },
+    #[error("this registry does not offer it yet")]
+    Unsupported,
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("the work was given up: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DigestMismatch { expected, actual } => Self::DigestMismatch { expected, actual },
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl ApiError {
+    /// Status and code, by the distribution spec's "Error Codes" and endpoint table.
+    pub(crate) fn status(&self) -> (StatusCode, ErrorCode) {
+        match self {
+            Self::Route(error) => route_status(error),
+            Self::Denied(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+            Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
+            Self::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+            Self::NameUnknown => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
+            Self::ManifestInvalid(ManifestError::TooLarge { .. }) | Self::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid)
+            }
+            Self::ManifestInvalid(_) | Self::Schema1 => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+            Self::ManifestBlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestBlobUnknown),
+            Self::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+            Self::UploadRange { .. } | Self::ContentRange(_) => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::BlobUploadInvalid)
+            }
+            Self::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
+            Self::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
+            Self::BodyCut { .. } => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
+            Self::BodyStalled { .. } => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
+            Self::Unsupported => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+            Self::Store(error) => store_status(error),
+            Self::Task(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+        }
+    }
+
+    /// The answer. What went wrong inside is logged here, once, and not told to the peer.
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+        let (status, code) = self.status();
+        let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = %Chain(&self), "a request failed");
+            "the registry could not do this; its log says why".to_owned()
+        } else {
+            self.to_string()
+        };
+        let body = ErrorBody::new(code, message, self.detail()).to_json();
+        let mut response = Response::new(ResponseBody::full(body));
+        *response.status_mut() = status;
+        self.add_headers(&mut response);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    fn detail(&self) -> Value {
+        match self {
+            Self::BlobUnknown { digest } => json!({ "digest": digest }),
+            Self::ManifestBlobUnknown { digests } => json!({ "digests": digests }),
+            Self::Denied(Denied::NotAllowed { action, repository, .. }) => {
+                json!({ "action": action.as_str(), "repository": repository.as_str() })
+            }
+            _ => Value::Null,
+        }
+    }
+
+    fn add_headers(&self, response: &mut Response<ResponseBody>) {
+        let headers = response.headers_mut();
+        match self {
+            Self::Route(RouteError::Method { allowed }) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::UploadRange { offset, location, .. } => {
+                headers.insert(RANGE, header(&upload_range(*offset)));
+                headers.insert(LOCATION, header(location));
+            }
+            Self::RangeNotSatisfiable { size } => {
+                headers.insert(CONTENT_RANGE, header(&format!("bytes */{size}")));
+            }
+            Self::Store(StoreError::ReadOnly { .. } | StoreError::UploadBusy { .. }) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            // The rest of the body is still on its way: the connection cannot be used again.
+            Self::BodyCut { .. }
+            | Self::BodyStalled { .. }
+            | Self::TooLarge { .. }
+            | Self::Denied(Denied::Refused(_)) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The `Range` header of an upload that stands at `offset`: the last byte is inclusive, and nothing yet is `0-0`.
+pub(crate) fn upload_range(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+/// A header of text that was made here: digests, names and numbers, all visible ASCII by their grammars.
+pub(crate) fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
+    match error {
+        RouteError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+        RouteError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+        RouteError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+        RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+        RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        RouteError::UploadId => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+        RouteError::Query { key: "digest" | "digest-algorithm" | "mount", .. } => {
+            (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+        }
+        RouteError::Query { .. } => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
+    }
+}
+
+fn store_status(error: &StoreError) -> (StatusCode, ErrorCode) {
+    match error {
+        StoreError::UploadUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
+        StoreError::UploadBusy { .. } => (StatusCode::CONFLICT, ErrorCode::BlobUploadInvalid),
+        StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unknown),
+        StoreError::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown),
+        StoreError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        StoreError::Io { .. } | StoreError::Locked { .. } => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+    }
+}
+
+fn list(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// An error with its sources, for the log.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

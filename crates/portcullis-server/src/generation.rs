@@ -1,0 +1,197 @@
+//! Trust generations: the server's certificate, whom it trusts and what the policy allows, built whole from files,
+//! checked, and only then swapped in. A broken one is refused and the old stays.
+//!
+//! Must not know connections: each asks for the generation in force and keeps its number.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use portcullis_certs::trust_dir::TrustDir;
+use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, permissions};
+use portcullis_tls::{CaRejected, ServerTls, TrustStore};
+use time::OffsetDateTime;
+
+use crate::config::Config;
+use crate::document::Problem;
+use crate::policy::Policy;
+
+/// A policy larger than this is none.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// One complete state of trust.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    pub(crate) tls: ServerTls,
+    pub(crate) policy: Policy,
+    pub(crate) since: OffsetDateTime,
+}
+
+/// The generation in force, and how to make the next one.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    files: Files,
+    current: ArcSwap<Generation>,
+    /// Why the files as they are now are not in force; empty when they are. Held while a generation is built, so that
+    /// two reloads cannot swap in the wrong order.
+    refused: Mutex<Vec<Problem>>,
+}
+
+#[derive(Debug, Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    trust: TrustDir,
+    policy: PathBuf,
+}
+
+impl Generations {
+    /// The first generation: without it there is no server.
+    pub(crate) fn start(config: &Config) -> Result<Self, Vec<Problem>> {
+        let files = Files {
+            certificate: config.certificate.clone(),
+            key: config.key.clone(),
+            trust: TrustDir::new(&config.trust),
+            policy: config.policy.clone(),
+        };
+        let first = files.load(1)?;
+        Ok(Self { files, current: ArcSwap::from_pointee(first), refused: Mutex::default() })
+    }
+
+    pub(crate) fn current(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Builds the next generation from the files and puts it in force; returns its number.
+    pub(crate) fn reload(&self) -> Result<u64, Vec<Problem>> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.current().number + 1;
+        match self.files.load(number) {
+            Ok(generation) => {
+                tracing::info!(generation = number, "trust is reloaded and in force");
+                self.current.store(Arc::new(generation));
+                refused.clear();
+                Ok(number)
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "trust is not reloaded, the generation before stays in force");
+                }
+                refused.clone_from(&problems);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Why the last reload was refused; empty when it was not.
+    pub(crate) fn refused(&self) -> Vec<Problem> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Files {
+    fn load(&self, number: u64) -> Result<Generation, Vec<Problem>> {
+        let now = OffsetDateTime::now_utc();
+        let mut problems = Vec::new();
+        let pair = self.load_pair(&mut problems);
+        let trust = self.load_trust(now, &mut problems);
+        let policy = self.load_policy(&mut problems);
+        let tls = pair.and_then(|(chain, key)| match ServerTls::new(chain, &key, Arc::new(trust)) {
+            Ok(tls) => Some(tls),
+            Err(error) => {
+                problems.push(Problem::new(&self.key, error.to_string()));
+                None
+            }
+        });
+        match (tls, policy, problems.is_empty()) {
+            (Some(tls), Some(policy), true) => Ok(Generation { number, tls, policy, since: now }),
+            _ => Err(problems),
+        }
+    }
+
+    fn load_pair(&self, problems: &mut Vec<Problem>) -> Option<(Vec<Certificate>, PrivateKey)> {
+        check_owner(&self.key, permissions::check_private, problems);
+        let (chain, findings) = pem::read_certificates(&self.certificate);
+        problems.extend(findings.iter().map(problem));
+        let key = match pem::read_private_key(&self.key) {
+            Ok(key) => Some(key),
+            Err(findings) => {
+                problems.extend(findings.iter().map(problem));
+                None
+            }
+        };
+        key.filter(|_| !chain.is_empty()).map(|key| (chain, key))
+    }
+
+    fn load_trust(&self, now: OffsetDateTime, problems: &mut Vec<Problem>) -> TrustStore {
+        let (files, findings) = self.trust.read();
+        for directory in [&self.trust.root, &self.trust.cas_dir(), &self.trust.pins_dir(), &self.trust.deny_file()] {
+            check_owner(directory, permissions::check_not_writable, problems);
+        }
+        for finding in findings {
+            if finding.severity == Severity::Fatal {
+                problems.push(problem(&finding));
+            } else {
+                tracing::warn!(%finding, "trust");
+            }
+        }
+        let (store, rejected) = TrustStore::build(&files, now);
+        for ca in rejected {
+            // Expiry leaves out that one CA and never refuses a generation: the others' clients must not pay for it.
+            if ca.only_expired() {
+                tracing::warn!(path = %ca.path.display(), subject = %ca.subject, reason = %reasons(&ca), "a CA is left out");
+            } else {
+                problems.push(Problem::new(&ca.path, format!("{} is no CA: {}", ca.subject, reasons(&ca))));
+            }
+        }
+        store
+    }
+
+    fn load_policy(&self, problems: &mut Vec<Problem>) -> Option<Policy> {
+        check_owner(&self.policy, permissions::check_not_writable, problems);
+        let read = || {
+            let bytes = fs::metadata(&self.policy)?.len();
+            if bytes > MAX_POLICY_BYTES {
+                return Err(std::io::Error::other(format!(
+                    "it has {bytes} bytes, at most {MAX_POLICY_BYTES} are read"
+                )));
+            }
+            fs::read_to_string(&self.policy)
+        };
+        match read() {
+            Ok(text) => match Policy::parse(&self.policy, &text) {
+                Ok(policy) => return Some(policy),
+                Err(found) => problems.extend(found),
+            },
+            Err(error) => problems.push(Problem::new(&self.policy, format!("the policy cannot be read: {error}"))),
+        }
+        None
+    }
+}
+
+/// Refuses what others could have written or read; what is not there is somebody else's problem to report.
+fn check_owner(
+    path: &Path,
+    check: fn(&Path, &fs::Metadata, u32) -> Option<portcullis_certs::Fault>,
+    problems: &mut Vec<Problem>,
+) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    if let Some(fault) = check(path, &metadata, rustix::process::geteuid().as_raw()) {
+        problems.push(problem(&Finding::new(path, Severity::Fatal, fault)));
+    }
+}
+
+/// The finding with what to do about it.
+fn problem(finding: &Finding) -> Problem {
+    let message = match finding.fix() {
+        Fix::NothingToDo => finding.fault.to_string(),
+        fix => format!("{}: {fix}", finding.fault),
+    };
+    Problem { path: finding.path.clone(), line: finding.line.map(|line| line as usize), message }
+}
+
+fn reasons(ca: &CaRejected) -> String {
+    ca.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

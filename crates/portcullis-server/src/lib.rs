@@ -1,0 +1,210 @@
+//! The registry: accept, TLS session, identity, permit, handler, answer.
+//!
+//! Owns the distribution API over mutual TLS, its policy, and what can be changed while it runs. It never mints a
+//! certificate (it does not depend on `portcullis-pki`) and never opens a CA's key.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use portcullis_server::{Config, Server};
+//!
+//! let path = std::path::Path::new("/var/lib/portcullis/config.toml");
+//! let config = Config::parse(path, &std::fs::read_to_string(path)?).map_err(|found| format!("{found:?}"))?;
+//! let server = Server::open(config)?;
+//! let listener = tokio::net::TcpListener::bind(server.config().listen).await?;
+//! server.run(listener, async { let _ = tokio::time::sleep(std::time::Duration::from_secs(60)).await; }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod accept;
+mod access;
+pub mod admin;
+mod api;
+mod app;
+mod body;
+mod config;
+mod connection;
+mod document;
+mod error;
+mod generation;
+mod peer;
+mod policy;
+mod probe;
+mod slots;
+mod status;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portcullis_store::{Store, StoreError, StoreOptions};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use config::{Config, Limits, TEMPLATE};
+pub use document::Problem;
+pub use policy::{Action, Policy};
+pub use status::{OwnCertificate, Status};
+
+use crate::accept::Shared;
+use crate::app::App;
+use crate::generation::Generations;
+use crate::slots::Slots;
+use crate::status::Inside;
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Files of trust, policy or the server's certificate are not fit to be served with: nothing listens.
+    #[error("the server cannot start:{}", lines(.problems))]
+    Trust {
+        /// Every problem, with file and line.
+        problems: Vec<Problem>,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The admin socket cannot be made.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A server that is ready to run: its data locked, its trust loaded and checked.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    store: Store,
+    generations: Arc<Generations>,
+}
+
+/// A running server's ear for signals.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Generations>);
+
+impl Server {
+    /// Loads trust, policy and the server's certificate, then opens the data directory, waiting for its lock.
+    ///
+    /// # Errors
+    /// [`ServerError::Trust`] with every problem; nothing was opened then.
+    pub fn open(config: Config) -> Result<Self, ServerError> {
+        let generations = Generations::start(&config).map_err(|problems| ServerError::Trust { problems })?;
+        let options = StoreOptions {
+            lock_wait: config.lock_wait,
+            socket: config.admin_socket.clone(),
+            reserve: config.reserve,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&config.data, &options)?;
+        Ok(Self { config, store, generations: Arc::new(generations) })
+    }
+
+    /// Loads and checks everything a start would, without touching the data.
+    ///
+    /// # Errors
+    /// [`ServerError::Trust`] with every problem.
+    pub fn check(config: &Config) -> Result<(), ServerError> {
+        Generations::start(config).map(|_| ()).map_err(|problems| ServerError::Trust { problems })
+    }
+
+    /// The configuration it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// For a reload by signal.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.generations))
+    }
+
+    /// Serves on `listener` until `shutdown` is done, then lets requests under way finish within `drain_timeout`. The
+    /// probe and the admin socket are opened as the configuration says.
+    ///
+    /// # Errors
+    /// The probe's address or the socket cannot be listened on.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let listen = listener.local_addr().unwrap_or(self.config.listen);
+        let slots = Slots::new(self.config.limits.connections, self.config.limits.connections_per_address);
+        let inside = Arc::new(Inside {
+            listen,
+            generations: Arc::clone(&self.generations),
+            store: self.store.clone(),
+            slots: Arc::clone(&slots),
+            since: OffsetDateTime::now_utc(),
+        });
+        let (stopper, stop) = watch::channel(false);
+        if let Some(address) = self.config.probe {
+            let probe = TcpListener::bind(address).await;
+            let probe = probe.map_err(|source| ServerError::Listen { address, what: "probe", source })?;
+            tokio::spawn(probe::run(probe, Arc::clone(&inside), stop.clone()));
+        }
+        if let Some(path) = &self.config.admin_socket {
+            let socket = admin::bind(path).map_err(|source| ServerError::Socket { path: path.clone(), source })?;
+            tokio::spawn(admin::run(socket, inside, stop.clone()));
+        }
+        let shared = Shared {
+            handshakes: Semaphore::new(self.config.limits.handshakes),
+            app: Arc::new(App { store: self.store, limits: self.config.limits }),
+            generations: self.generations,
+            slots,
+        };
+        let accepting = accept::run(listener, Arc::new(shared), stop);
+        let stopping = async {
+            shutdown.await;
+            tracing::info!("stopping: requests under way are finished first");
+            // Nobody listens only when everything has ended already.
+            let _ = stopper.send(true);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = stopping => {}
+        }
+        if let Some(path) = &self.config.admin_socket {
+            // Left over it would do no harm: the next start replaces it.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+}
+
+impl Handle {
+    /// Reads trust, policy and the server's certificate again and puts them in force; returns the generation's number.
+    /// Blocks on files.
+    ///
+    /// # Errors
+    /// Every problem; the generation before stays in force.
+    pub fn reload(&self) -> Result<u64, Vec<Problem>> {
+        self.0.reload()
+    }
+}
+
+/// Opens a server with `config` and runs it on `listener` until `shutdown` is done.
+///
+/// # Errors
+/// As [`Server::open`] and [`Server::run`].
+pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    Server::open(config)?.run(listener, shutdown).await
+}
+
+fn lines(problems: &[Problem]) -> impl fmt::Display {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect::<String>()
+}

@@ -1,0 +1,126 @@
+//! What a running server says about itself, to its probes and over its socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_certs::{AltName, Visible};
+use portcullis_store::Store;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::generation::Generations;
+use crate::slots::Slots;
+
+/// The parts of a running server that its status is read from.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) listen: SocketAddr,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) store: Store,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) since: OffsetDateTime,
+}
+
+/// The answer to `status`. The keys are stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The number of the trust generation in force.
+    pub generation: u64,
+    /// Since when that is in force, RFC 3339.
+    pub generation_since: String,
+    /// CAs trusted.
+    pub cas: usize,
+    /// Pins trusted.
+    pub pins: usize,
+    /// The server's own certificate.
+    pub certificate: OwnCertificate,
+    /// Connections open now.
+    pub connections: usize,
+    /// Uploads begun and not ended.
+    pub open_uploads: usize,
+    /// Why the files as they are now are not in force; empty when they are.
+    pub refused: Vec<String>,
+    /// Why the server is not ready; empty when it is.
+    pub not_ready: Vec<String>,
+}
+
+/// The server's own certificate, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCertificate {
+    /// Its names.
+    pub names: Vec<String>,
+    /// Its last second, RFC 3339.
+    pub not_after: String,
+    /// `sha256:…`
+    pub fingerprint: String,
+}
+
+pub(crate) fn read(inside: &Inside) -> Status {
+    let generation = inside.generations.current();
+    let (cas, pins) = generation.tls.trust().counts();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        listen: inside.listen,
+        since: rfc3339(inside.since),
+        generation: generation.number,
+        generation_since: rfc3339(generation.since),
+        cas,
+        pins,
+        certificate: own_certificate(generation.tls.chain()),
+        connections: inside.slots.count(),
+        open_uploads: inside.store.health().open_uploads,
+        refused: inside.generations.refused().iter().map(ToString::to_string).collect(),
+        not_ready: not_ready(inside),
+    }
+}
+
+/// Why a load balancer should send nobody here.
+pub(crate) fn not_ready(inside: &Inside) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(reason) = inside.store.health().read_only {
+        reasons.push(format!("the store is read-only: {reason}"));
+    }
+    let generation = inside.generations.current();
+    if let Some(leaf) = generation.tls.chain().first() {
+        let not_after = leaf.facts().not_after;
+        if OffsetDateTime::now_utc() > not_after {
+            reasons.push(format!("the server's certificate expired on {}", rfc3339(not_after)));
+        }
+    }
+    reasons
+}
+
+fn own_certificate(chain: &[portcullis_certs::Certificate]) -> OwnCertificate {
+    let Some(leaf) = chain.first() else {
+        return OwnCertificate { names: Vec::new(), not_after: String::new(), fingerprint: String::new() };
+    };
+    OwnCertificate {
+        names: leaf.facts().alt_names.iter().filter_map(name).collect(),
+        not_after: rfc3339(leaf.facts().not_after),
+        fingerprint: leaf.fingerprint().to_string(),
+    }
+}
+
+/// What a client may have typed.
+fn name(name: &AltName) -> Option<String> {
+    match name {
+        AltName::Dns(name) => Some(Visible(name).to_string()),
+        AltName::Ip(address) => Some(address.to_string()),
+        AltName::Email(_) | AltName::Uri(_) | AltName::Other(_) => None,
+    }
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    // Fails only outside of the years 0 to 9999.
+    time.format(&Rfc3339).unwrap_or_default()
+}
