@@ -1,0 +1,52 @@
+//! Registry certificate directories, PEM and X.509 facts.
+//!
+//! This crate is the only reader of `certs.d` (client side, [`read_host_certs`]) and of `trust/` (server side,
+//! [`trust_dir`]). It turns files into values and everything that is wrong with them into [`Finding`]s: a reader
+//! returns what it could read *and* the whole list, so that a client can stop at the first fatal one while a
+//! doctor prints all. It knows no sockets and no rustls configuration, and it passes no verdict on trust: that is `portcullis-tls`.
+//!
+//! ```
+//! use portcullis_certs::{CertsLocation, EngineProfile, read_host_certs};
+//! # let dir = tempfile::tempdir()?;
+//! # let now = time::OffsetDateTime::UNIX_EPOCH;
+//! let host = "registry.test:5443".parse()?;
+//! let (certs, findings) = read_host_certs(&EngineProfile::DOCKER_DOCS, CertsLocation::Root(dir.path()), &host, now);
+//! assert!(certs.pairs.is_empty() && findings.is_empty()); // no directory for this host: nothing to say
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod fault;
+mod fault_text;
+mod finding;
+
+mod host_certs;
+mod profile;
+
+mod deny;
+pub mod permissions;
+pub mod trust_dir;
+
+mod fingerprint;
+mod key;
+mod name;
+pub mod pem;
+mod signature;
+mod x509;
+
+mod command;
+mod file;
+mod visible;
+
+pub use command::ShellCommand;
+pub use error::CertsError;
+pub use fault::{Encryption, Fault, LookAlike};
+pub use finding::{Finding, Fix, Severity};
+pub use fingerprint::{Fingerprint, Serial};
+pub use host_certs::{CertsLocation, ClientPair, HostCerts, read_host_certs};
+pub use key::{PrivateKey, UnusableKey};
+pub use name::DistinguishedName;
+pub use profile::{EngineProfile, Known, Rule, Rules, SearchRoot};
+pub use signature::SignatureKind;
+pub use visible::{Visible, visible_bytes};
+pub use x509::{AltName, Certificate, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage};

@@ -1,0 +1,236 @@
+//! The server's `trust/` directory: its names and the grammar of what is in it, for those who write it and those who read it.
+//!
+//! It reads; what the certificates are worth is for `portcullis-tls`. Here everything that is not right is fatal, because a
+//! server whose operator's wishes were read in part is not the server they wanted; what could be read comes back beside the
+//! findings, since restrictions are never held back.
+//!
+//! ```text
+//! trust/cas/*.crt    CA certificates, several per file allowed
+//! trust/pins/*.crt   exactly one certificate per file; its name is `pin:<stem>`
+//! trust/crls/*.crl   not read by this version: a finding
+//! trust/deny         one rule per line, see `DenyRule`
+//! ```
+//!
+//! Names that start with a dot are left alone: writers' temporaries, and the `..data` of a Kubernetes volume.
+
+pub use crate::deny::{DenyEntry, DenyRule};
+
+use crate::error::CertsError;
+use crate::fault::Fault;
+use crate::file;
+use crate::finding::{Finding, Severity};
+use crate::fingerprint::{Fingerprint, excerpt};
+use crate::pem;
+use crate::x509::Certificate;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The deny list grows with every revocation and must never be too long to be read.
+const DENY_LIMIT: u64 = 16 << 20;
+
+/// A `trust/` directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustDir {
+    /// The directory itself.
+    pub root: PathBuf,
+}
+
+/// What a `trust/` directory holds, each list in byte order of file name.
+#[derive(Debug, Clone, Default)]
+pub struct TrustFiles {
+    /// The files under `cas/`.
+    pub cas: Vec<CaFile>,
+    /// The files under `pins/`.
+    pub pins: Vec<PinFile>,
+    /// The lines of `deny`, in order.
+    pub deny: Vec<DenyEntry>,
+}
+
+/// One file of `cas/`.
+#[derive(Debug, Clone)]
+pub struct CaFile {
+    /// The file's stem.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its certificates, at least one, in order.
+    pub certificates: Vec<Certificate>,
+}
+
+/// One file of `pins/`.
+#[derive(Debug, Clone)]
+pub struct PinFile {
+    /// The file's stem: the identity is `pin:<name>`.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+impl TrustDir {
+    /// The trust directory at this path, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// `cas/`.
+    pub fn cas_dir(&self) -> PathBuf {
+        self.root.join("cas")
+    }
+
+    /// `pins/`.
+    pub fn pins_dir(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    /// `crls/`.
+    pub fn crls_dir(&self) -> PathBuf {
+        self.root.join("crls")
+    }
+
+    /// `deny`.
+    pub fn deny_file(&self) -> PathBuf {
+        self.root.join("deny")
+    }
+
+    /// Where the CA of this name is written. An error unless the name is 1 to 64 of `A-Z a-z 0-9 . _ -` and starts without a dot.
+    pub fn ca_path(&self, name: &str) -> Result<PathBuf, CertsError> {
+        Ok(self.cas_dir().join(format!("{}.crt", checked(name)?)))
+    }
+
+    /// Where the pin of this name is written. The same names as for [`ca_path`](Self::ca_path).
+    ///
+    /// ```
+    /// use portcullis_certs::trust_dir::TrustDir;
+    /// let trust = TrustDir::new("/srv/trust");
+    /// assert_eq!(trust.pin_path("alice")?.to_str(), Some("/srv/trust/pins/alice.crt"));
+    /// assert!(trust.pin_path("../alice").is_err());
+    /// # Ok::<(), portcullis_certs::CertsError>(())
+    /// ```
+    pub fn pin_path(&self, name: &str) -> Result<PathBuf, CertsError> {
+        Ok(self.pins_dir().join(format!("{}.crt", checked(name)?)))
+    }
+
+    /// Reads everything. A missing subdirectory or deny list is an empty one; a missing root is a fatal finding.
+    pub fn read(&self) -> (TrustFiles, Vec<Finding>) {
+        let mut files = TrustFiles::default();
+        let mut findings = Vec::new();
+        if matches!(self.root.try_exists(), Ok(false)) {
+            findings.push(fatal(&self.root, Fault::DirectoryMissing));
+        }
+        for (path, name) in certificate_files(&self.cas_dir(), &mut findings) {
+            let certificates = read_strictly(&path, &mut findings);
+            if !certificates.is_empty() {
+                files.cas.push(CaFile { name, path, certificates });
+            }
+        }
+        for (path, name) in certificate_files(&self.pins_dir(), &mut findings) {
+            files.pins.extend(read_pin(path, name, &mut findings));
+        }
+        report_duplicates(&files.pins, &mut findings);
+        report_crls(&self.crls_dir(), &mut findings);
+        files.deny = read_deny(&self.deny_file(), &mut findings);
+        (files, findings)
+    }
+}
+
+/// Whether a stem can be a name: 1 to 64 of `A-Z a-z 0-9 . _ -`, without a dot at the start.
+pub fn is_name(stem: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=64).contains(&stem.len()) && stem.bytes().all(plain) && !stem.starts_with('.')
+}
+
+fn checked(name: &str) -> Result<&str, CertsError> {
+    if is_name(name) { Ok(name) } else { Err(CertsError::Name { name: excerpt(name) }) }
+}
+
+fn fatal(path: &Path, fault: Fault) -> Finding {
+    Finding::new(path, Severity::Fatal, fault)
+}
+
+/// The `*.crt` of a directory, with their names; everything else in it is reported.
+fn certificate_files(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for (path, name) in entries(directory, findings) {
+        match name.strip_suffix(".crt") {
+            Some(stem) if is_name(stem) => files.push((path, stem.to_owned())),
+            Some(stem) => findings.push(fatal(&path, Fault::BadName { stem: stem.to_owned() })),
+            None => findings.push(Finding::new(&path, Severity::Warning, Fault::IgnoredName { wanted: wanted(&name) })),
+        }
+    }
+    files
+}
+
+/// The visible entries of a directory that may be missing.
+fn entries(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(PathBuf, String)> {
+    let names = match file::list(directory) {
+        Ok(names) => names,
+        Err(Fault::DirectoryUnreadable { error: io::ErrorKind::NotFound }) => return Vec::new(),
+        Err(fault) => {
+            findings.push(fatal(directory, fault));
+            return Vec::new();
+        }
+    };
+    let visible = names.into_iter().filter(|name| !name.as_encoded_bytes().starts_with(b"."));
+    visible.map(|name| (directory.join(&name), name.to_string_lossy().into_owned())).collect()
+}
+
+fn wanted(name: &str) -> String {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    format!("{stem}.crt")
+}
+
+/// Half a file is not what its owner meant: every fault of it is fatal here.
+fn read_strictly(path: &Path, findings: &mut Vec<Finding>) -> Vec<Certificate> {
+    let (certificates, found) = pem::read_certificates(path);
+    findings.extend(found.into_iter().map(|finding| Finding { severity: Severity::Fatal, ..finding }));
+    certificates
+}
+
+fn read_pin(path: PathBuf, name: String, findings: &mut Vec<Finding>) -> Option<PinFile> {
+    let certificates = read_strictly(&path, findings);
+    match <[Certificate; 1]>::try_from(certificates) {
+        Ok([certificate]) => Some(PinFile { name, path, certificate }),
+        Err(several) => {
+            if !several.is_empty() {
+                findings.push(fatal(&path, Fault::NotOneCertificate { count: several.len() }));
+            }
+            None
+        }
+    }
+}
+
+/// Two names for one certificate: whose rights would it have?
+fn report_duplicates(pins: &[PinFile], findings: &mut Vec<Finding>) {
+    let mut first: HashMap<Fingerprint, &PinFile> = HashMap::new();
+    for pin in pins {
+        if let Some(first) = first.get(&pin.certificate.fingerprint()) {
+            findings.push(fatal(&pin.path, Fault::DuplicatePin { first: format!("{}.crt", first.name) }));
+        } else {
+            first.insert(pin.certificate.fingerprint(), pin);
+        }
+    }
+}
+
+/// A revocation that is passed over in silence is worse than none.
+fn report_crls(directory: &Path, findings: &mut Vec<Finding>) {
+    for (path, _) in entries(directory, findings) {
+        findings.push(fatal(&path, Fault::CrlNotRead));
+    }
+}
+
+fn read_deny(path: &Path, findings: &mut Vec<Finding>) -> Vec<DenyEntry> {
+    let bytes = match file::read(path, DENY_LIMIT) {
+        Ok((bytes, _)) => bytes,
+        Err(Fault::Unreadable { error: io::ErrorKind::NotFound }) => return Vec::new(),
+        Err(fault) => {
+            findings.push(fatal(path, fault));
+            return Vec::new();
+        }
+    };
+    let (entries, faults) = crate::deny::parse_list(&bytes);
+    findings.extend(faults.into_iter().map(|(line, fault)| Finding::at(path, line, Severity::Fatal, fault)));
+    entries
+}

@@ -1,0 +1,215 @@
+//! What a certificate says about itself: facts only, no verdict.
+
+use crate::error::CertsError;
+use crate::fingerprint::{Fingerprint, Serial};
+use crate::name::DistinguishedName;
+use crate::signature::{self, SignatureKind};
+use rustls_pki_types::CertificateDer;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+mod parse;
+
+pub(crate) use parse::bits;
+
+/// A parsed certificate, immutable and cheap to clone.
+///
+/// Two certificates are equal when their DER is. Any version is read (v1 too, which rustls refuses later).
+#[derive(Clone)]
+pub struct Certificate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    der: CertificateDer<'static>,
+    fingerprint: Fingerprint,
+    facts: CertificateFacts,
+    /// Where the signed bytes lie in the DER.
+    tbs: std::ops::Range<usize>,
+    signature: Vec<u8>,
+}
+
+/// What a certificate says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// 1, 2 or 3.
+    pub version: u8,
+    /// Whom it names.
+    pub subject: DistinguishedName,
+    /// Who signed it.
+    pub issuer: DistinguishedName,
+    /// The issuer's number for it.
+    pub serial: Serial,
+    /// The first second of its time.
+    pub not_before: OffsetDateTime,
+    /// The last second of its time.
+    pub not_after: OffsetDateTime,
+    /// subjectAltName, in order; empty without the extension.
+    pub alt_names: Vec<AltName>,
+    /// basicConstraints' cA; `None` without the extension.
+    pub is_ca: Option<bool>,
+    /// basicConstraints' pathLenConstraint.
+    pub path_len: Option<u32>,
+    /// keyUsage; `None` (anything goes) without the extension.
+    pub key_usage: Option<KeyUsage>,
+    /// extKeyUsage; `None` (anything goes) without the extension.
+    pub extended_key_usage: Option<ExtendedKeyUsage>,
+    /// The kind and size of its key.
+    pub key: KeyType,
+    /// How it was signed.
+    pub signature: SignatureKind,
+    /// Its SubjectPublicKeyInfo.
+    pub spki_der: Vec<u8>,
+    /// The SHA-256 of `spki_der`: the key's name, whichever certificate it is in.
+    pub key_hash: Fingerprint,
+    /// subjectKeyIdentifier.
+    pub subject_key_id: Option<Vec<u8>>,
+    /// authorityKeyIdentifier's keyIdentifier.
+    pub authority_key_id: Option<Vec<u8>>,
+    /// Subject and issuer are the same, byte for byte.
+    pub self_issued: bool,
+    /// Self-issued, and its own key verifies its signature. `false` also when the algorithm cannot be checked (MD5, DSA).
+    pub self_signed: bool,
+    /// It has nameConstraints.
+    pub has_name_constraints: bool,
+    /// Critical extensions that path building (webpki) does not handle, as OIDs: in a chain they mean refusal.
+    pub unknown_critical: Vec<String>,
+}
+
+/// One subjectAltName. Texts are as in the certificate, not yet made visible.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AltName {
+    /// dNSName, `*.` included.
+    Dns(String),
+    /// iPAddress.
+    Ip(IpAddr),
+    /// rfc822Name.
+    Email(String),
+    /// uniformResourceIdentifier.
+    Uri(String),
+    /// Another kind, described.
+    Other(String),
+}
+
+/// keyUsage (RFC 5280 §4.2.1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "RFC 5280's own names")]
+pub struct KeyUsage {
+    pub digital_signature: bool,
+    pub content_commitment: bool,
+    pub key_encipherment: bool,
+    pub data_encipherment: bool,
+    pub key_agreement: bool,
+    pub key_cert_sign: bool,
+    pub crl_sign: bool,
+}
+
+/// extKeyUsage (RFC 5280 §4.2.1.12).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExtendedKeyUsage {
+    /// id-kp-serverAuth.
+    pub server_auth: bool,
+    /// id-kp-clientAuth.
+    pub client_auth: bool,
+    /// anyExtendedKeyUsage.
+    pub any: bool,
+    /// The others, by name where RFC 5280 has one, else as OIDs.
+    pub others: Vec<String>,
+}
+
+/// The kind and size of a public key. [`fmt::Display`]: `RSA 4096`, `P-256`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyType {
+    /// RSA, with the modulus' size.
+    Rsa {
+        /// In bits.
+        bits: u32,
+    },
+    /// NIST P-256, also called prime256v1.
+    P256,
+    /// NIST P-384.
+    P384,
+    /// NIST P-521.
+    P521,
+    /// Ed25519 (RFC 8410).
+    Ed25519,
+    /// Another, by name or OID.
+    Other(String),
+}
+
+impl Certificate {
+    /// Parses one certificate. Trailing bytes, duplicate extensions and extensions that break their own syntax are errors, as they are to Go.
+    ///
+    /// ```
+    /// use portcullis_certs::Certificate;
+    /// assert!(Certificate::from_der(b"not DER".to_vec().into()).is_err());
+    /// ```
+    pub fn from_der(der: CertificateDer<'static>) -> Result<Self, CertsError> {
+        let parse::Parsed { facts, tbs, signature } =
+            parse::parse(&der).map_err(|reason| CertsError::Certificate { reason })?;
+        let fingerprint = Fingerprint::of(&der);
+        Ok(Self { inner: Arc::new(Inner { der, fingerprint, facts, tbs, signature }) })
+    }
+
+    /// The certificate as it came.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.inner.der
+    }
+
+    /// The SHA-256 of the DER.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.inner.fingerprint
+    }
+
+    /// What it says.
+    pub fn facts(&self) -> &CertificateFacts {
+        &self.inner.facts
+    }
+
+    /// Whether the issuer's key made this certificate's signature. Names, dates and usages are not looked at.
+    ///
+    /// `false` also for algorithms that cannot be checked: MD5, DSA, keys other than those [`KeyType`] names.
+    pub fn is_signed_by(&self, issuer: &Self) -> bool {
+        let Some(tbs) = self.inner.der.get(self.inner.tbs.clone()) else { return false };
+        let key = issuer.facts();
+        signature::holds(&self.facts().signature, &key.key, &key.spki_der, tbs, &self.inner.signature)
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.der == other.inner.der
+    }
+}
+
+impl Eq for Certificate {}
+
+impl std::hash::Hash for Certificate {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.inner.fingerprint.hash(state);
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.facts().subject)
+            .field("fingerprint", &self.fingerprint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            Self::P256 => f.write_str("P-256"),
+            Self::P384 => f.write_str("P-384"),
+            Self::P521 => f.write_str("P-521"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}

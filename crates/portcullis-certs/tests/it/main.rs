@@ -1,0 +1,10 @@
+//! Boundary tests: files as `openssl` and people make them, read through the public functions.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+mod fixture;
+
+mod certificates;
+mod fuzz;
+mod host_certs;
+mod keys;
+mod trust_dir;
