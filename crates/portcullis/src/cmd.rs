@@ -1,0 +1,24 @@
+//! One file per command. Each turns its words into calls of the crates and says what it did and what to type next.
+
+pub(crate) mod cert;
+pub(crate) mod install;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod reload;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod trust;
+pub(crate) mod up;
+
+mod ask;
+mod show;
+mod transfer;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// A date as people read it, in UTC.
+fn date(time: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+    time.format(format).unwrap_or_else(|_| time.to_string())
+}

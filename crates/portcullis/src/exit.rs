@@ -1,0 +1,28 @@
+//! The exit codes and what they mean. Scripts rely on them: they do not change.
+
+use std::process::ExitCode;
+
+use portcullis_client::ClientError;
+
+/// It failed; nothing further is known.
+const FAILED: u8 = 1;
+/// The words, or a configuration file, were wrong.
+pub(crate) const USAGE: u8 = 2;
+/// The peer refused us.
+const REFUSED: u8 = 3;
+
+/// A configuration file that cannot be used: wrong usage, not a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misconfigured(pub(crate) String);
+
+/// 0 done; 1 failed; 2 wrong usage or configuration; 3 the peer refused us; 4 the check found something.
+pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<Misconfigured>().is_some() {
+        return ExitCode::from(USAGE);
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(error) if error.is_refusal() => ExitCode::from(REFUSED),
+        _ => ExitCode::from(FAILED),
+    }
+}

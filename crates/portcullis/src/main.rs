@@ -1,0 +1,45 @@
+//! The binary: words in, exit code out. Each command is a file in `cmd/`; only `output.rs` prints.
+
+mod args;
+mod cmd;
+mod exit;
+mod home;
+mod listen;
+mod names;
+mod output;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return output::usage(&error),
+    };
+    portcullis_tls::install_default_provider();
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            exit::code_of(&error)
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => cmd::up::run(&args),
+        Command::Serve(args) => cmd::serve::run(&args),
+        Command::Cert(args) => cmd::cert::run(args),
+        Command::Trust(args) => cmd::trust::run(args),
+        Command::Install(args) => cmd::install::run(&args),
+        Command::Pull(args) => cmd::pull::run(&args),
+        Command::Push(args) => cmd::push::run(&args),
+        Command::Status(args) => cmd::status::run(&args),
+        Command::Reload(args) => cmd::reload::run(&args),
+    }
+}

@@ -1,0 +1,77 @@
+//! How the tool speaks, and the only code that prints.
+//!
+//! Results go to stdout, everything else to stderr. No capital at the start, no full stop at the end of a line that is no
+//! sentence. An error says what failed, with the value, then what to type. A closed pipe is no error.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use serde::Serialize;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::exit;
+
+/// The environment variable that sets how much is logged: `error`, `warn`, `info`, `debug`.
+const LOG_LEVEL: &str = "PORTCULLIS_LOG";
+
+/// A line of the result.
+pub(crate) fn line(text: &str) {
+    // Whoever closed the pipe has read enough.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// The result as JSON.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Something worth knowing beside the result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A warning: the command goes on.
+pub(crate) fn warning(text: &str) {
+    note(&format!("warning: {text}"));
+}
+
+/// What ended the command, with its causes.
+pub(crate) fn error(error: &anyhow::Error) {
+    note(&format!("portcullis: {error}"));
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Many errors repeat their source in their own text.
+        if !said.contains(&cause) {
+            note(&format!("  because: {cause}"));
+        }
+        said = cause;
+    }
+}
+
+/// Help and version are results; a wrong word is usage.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // clap chooses stdout or stderr itself.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// Sends the log to stderr: text, coloured on a terminal, or JSON lines.
+pub(crate) fn start_log(json: bool) {
+    let level = std::env::var(LOG_LEVEL).ok().and_then(|level| LevelFilter::from_str(&level).ok());
+    let builder = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .with_target(false)
+        .with_span_events(FmtSpan::NONE);
+    // A second log in one process would be a bug; the first one stays.
+    let _ = if json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        builder.with_ansi(colour).try_init()
+    };
+}
