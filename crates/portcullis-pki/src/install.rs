@@ -1,0 +1,384 @@
+//! Puts a client's directory where an engine reads it: plan, apply, read back through the engine's own profile.
+//!
+//! Never replaces a file that it did not write: see `record`. Knows where engines look from their profiles in
+//! `portcullis-certs`, see `place`.
+
+mod place;
+mod record;
+
+pub use place::{Engine, Scope};
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use portcullis_certs::RegistryHost;
+use portcullis_certs::{
+    CertsLocation, EngineProfile, Fault, Finding, Fingerprint, HostCerts, Severity, ShellCommand, permissions,
+    read_host_certs,
+};
+use time::OffsetDateTime;
+
+use crate::files::{self, PUBLIC, PUBLIC_DIR, SECRET, Staged};
+use crate::{PkiError, install::record::Record};
+
+/// The files of a client's directory with their modes, in the order in which they are put in place: an engine that looks
+/// in between finds the pair unusable for the moment between two renames, and whole before and after.
+const FILES: [(&str, u32); 3] = [("ca.crt", PUBLIC), ("client.key", SECRET), ("client.cert", PUBLIC)];
+
+/// What to install where.
+#[derive(Debug, Clone)]
+pub struct InstallRequest<'a> {
+    /// The registry, as its users type it.
+    pub host: &'a RegistryHost,
+    /// A directory with `ca.crt`, `client.cert` and `client.key`, as `cert new client` writes it.
+    pub from: &'a Path,
+    /// Whose directory.
+    pub engine: Engine,
+    /// Where engines of this machine or user look.
+    pub scope: &'a Scope,
+    /// Another file system's root (an image, a mounted disk); no symbolic link below it is followed. What is installed
+    /// there is for that system, so [`Scope::System`] goes with it unless somebody says otherwise.
+    pub root: Option<&'a Path>,
+    /// Where to record what was written; a file, made with its directory if it is missing.
+    pub record: &'a Path,
+}
+
+/// What [`apply`] will do. Holds the private key: it is not in its `Debug` text.
+#[derive(Debug)]
+pub struct Plan {
+    /// The engine.
+    pub engine: Engine,
+    /// The host's directory.
+    pub directory: PathBuf,
+    /// One step per file.
+    pub steps: Vec<Step>,
+    host: RegistryHost,
+    record: PathBuf,
+    is_new_directory: bool,
+    masked: Vec<PathBuf>,
+}
+
+/// One file of a plan.
+pub struct Step {
+    /// The file.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// What happens to it.
+    pub change: Change,
+    contents: Vec<u8>,
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is there with this content.
+    AlreadySo,
+    /// It is there with this content, and others can read the key.
+    Tighten,
+    /// It is not there.
+    Create,
+    /// It is there with what we wrote earlier: a renewal.
+    Replace {
+        /// What is replaced.
+        old: Fingerprint,
+    },
+}
+
+/// Why a plan would touch what is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// A file with another content that we did not write, or that was changed since.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate or key of another pair: engines send the first that fits, so ours might never be used.
+    ForeignPair {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a regular file.
+    NotAFile {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// A symbolic link below the other root: it might lead out of it.
+    LinkBelowRoot {
+        /// The link.
+        path: PathBuf,
+    },
+}
+
+/// What is there now.
+#[derive(Debug)]
+pub struct Installed {
+    /// The host's directory as the engine reads it.
+    pub certs: HostCerts,
+    /// What the engine would find wrong, and the directories for this host that it does not read any more.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at everything and changes nothing. What `--dry-run` shows.
+///
+/// ```
+/// use portcullis_pki::install::{Engine, InstallRequest, Scope, apply, plan};
+/// # use portcullis_pki::{Authority, AuthorityKind, ClientRequest, KeyAlgorithm, issue_client};
+/// # let home = tempfile::tempdir()?;
+/// # let now = time::OffsetDateTime::now_utc();
+/// # let create = |name, kind| Authority::create(&home.path().join(name), kind, "doc", KeyAlgorithm::P256, now);
+/// # let (server_ca, client_ca) = (create("s", AuthorityKind::Server)?, create("c", AuthorityKind::Client)?);
+/// # let from = home.path().join("ci-7");
+/// # issue_client(&client_ca, &ClientRequest::new("ci-7".parse()?), now)?.write_client(&from, server_ca.certificate())?;
+/// # let (image, record) = (home.path().join("image"), home.path().join("installed.jsonl"));
+/// let request = InstallRequest {
+///     host: &"registry.test:5443".parse()?,
+///     from: &from,
+///     engine: Engine::Docker,
+///     scope: &Scope::System,
+///     root: Some(&image),
+///     record: &record,
+/// };
+/// let installed = apply(&plan(&request, now)?, now)?;
+/// assert_eq!(installed.certs.directory, Some(image.join("etc/docker/certs.d/registry.test:5443")));
+/// assert!(plan(&request, now)?.is_done());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`PkiError::Files`] when the source is not sound, [`PkiError::InstallRefused`] with every conflict.
+pub fn plan(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Plan, PkiError> {
+    let contents = read_source(request, now)?;
+    let directory = request.directory();
+    let record = Record::read(request.record)?;
+    let mut conflicts = links_below_root(request.root, &directory)?;
+    let names = conflicts.is_empty().then(|| list(&directory)).transpose()?.flatten();
+    let is_new_directory = names.is_none();
+    conflicts.extend(names.into_iter().flatten().filter(is_foreign_pair).map(|path| Conflict::ForeignPair { path }));
+    let mut steps = Vec::new();
+    for ((name, mode), contents) in FILES.into_iter().zip(contents) {
+        let path = directory.join(name);
+        match change(&path, mode, &contents, &record)? {
+            Ok(change) => steps.push(Step { path, mode, change, contents }),
+            Err(conflict) => conflicts.push(conflict),
+        }
+    }
+    if !conflicts.is_empty() {
+        return Err(PkiError::InstallRefused { conflicts });
+    }
+    let (host, record) = (request.host.clone(), request.record.to_owned());
+    let masked = request.masked(&directory);
+    Ok(Plan { engine: request.engine, directory, steps, host, record, is_new_directory, masked })
+}
+
+/// Does what the plan says and reads the directory back as the engine does.
+///
+/// # Errors
+/// [`PkiError::ChangedMeanwhile`] when somebody else wrote there since the plan was made; their file is left alone.
+pub fn apply(plan: &Plan, now: OffsetDateTime) -> Result<Installed, PkiError> {
+    record_writes(plan)?;
+    if plan.is_new_directory {
+        publish_directory(plan)?;
+    } else {
+        publish_files(plan)?;
+    }
+    let location = CertsLocation::HostDirectory(&plan.directory);
+    let (certs, mut findings) = read_host_certs(plan.engine.profile(), location, &plan.host, now);
+    let masked = |path: &PathBuf| Finding::new(path, Severity::Warning, Fault::Masked { by: plan.directory.clone() });
+    findings.extend(plan.masked.iter().map(masked));
+    Ok(Installed { certs, findings })
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|step| step.change == Change::AlreadySo)
+    }
+
+    fn writes(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| matches!(step.change, Change::Create | Change::Replace { .. }))
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("path", &self.path).field("change", &self.change).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, why) = match self {
+            Self::Foreign { path } => {
+                (path, "is there already and was not written by portcullis, or was changed since")
+            }
+            Self::ForeignPair { path } => {
+                (path, "belongs to another client certificate; an engine sends the first that fits")
+            }
+            Self::NotAFile { path } => (path, "is not a regular file"),
+            Self::LinkBelowRoot { path } => (path, "is a symbolic link, which may lead out of the other root"),
+        };
+        let mut moved = path.clone().into_os_string();
+        moved.push(".old");
+        let fix = ShellCommand::new([OsStr::new("mv"), path.as_os_str(), &moved]);
+        write!(f, "{} {why}\n  if it is not needed: {fix}", path.display())
+    }
+}
+
+/// The three files, after the engine's own reader found nothing fatal in them.
+fn read_source(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Vec<Vec<u8>>, PkiError> {
+    let paths = FILES.map(|(name, _)| request.from.join(name));
+    let contents =
+        paths.iter().map(|path| fs::read(path).map_err(PkiError::io("read", path))).collect::<Result<_, _>>()?;
+    let profile = &EngineProfile::DOCKER_DOCS;
+    let (_, findings) = read_host_certs(profile, CertsLocation::HostDirectory(request.from), request.host, now);
+    let mut fatal: Vec<Finding> = findings.into_iter().filter(|finding| finding.severity == Severity::Fatal).collect();
+    let key = request.from.join("client.key");
+    let metadata = fs::metadata(&key).map_err(PkiError::io("read", &key))?;
+    // Whoever owns it: root installs what another user brought. Others must not have read it on the way.
+    let exposed = permissions::check_private(&key, &metadata, metadata.uid());
+    fatal.extend(exposed.map(|fault: Fault| Finding::new(&key, Severity::Fatal, fault)));
+    if fatal.is_empty() { Ok(contents) } else { Err(PkiError::Files { findings: fatal }) }
+}
+
+fn links_below_root(root: Option<&Path>, directory: &Path) -> Result<Vec<Conflict>, PkiError> {
+    let Some(root) = root else { return Ok(Vec::new()) };
+    let mut path = root.to_owned();
+    for part in directory.strip_prefix(root).into_iter().flat_map(Path::components) {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => return Ok(vec![Conflict::LinkBelowRoot { path }]),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(PkiError::io("look at", &path)(error)),
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// `None` when there is no such directory.
+fn list(directory: &Path) -> Result<Option<Vec<PathBuf>>, PkiError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PkiError::io("read", directory)(error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+    paths.map(Some).map_err(PkiError::io("read", directory))
+}
+
+#[expect(clippy::ptr_arg, reason = "the signature that `filter` wants")]
+fn is_foreign_pair(path: &PathBuf) -> bool {
+    let is_ours = FILES.iter().any(|(name, _)| path.file_name() == Some(OsStr::new(name)));
+    !is_ours && path.extension().is_some_and(|suffix| suffix == "cert" || suffix == "key")
+}
+
+fn change(path: &Path, mode: u32, contents: &[u8], record: &Record) -> Result<Result<Change, Conflict>, PkiError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Change::Create)),
+        Err(error) => return Err(PkiError::io("look at", path)(error)),
+    };
+    if !metadata.is_file() {
+        return Ok(Err(Conflict::NotAFile { path: path.to_owned() }));
+    }
+    let present = fs::read(path).map_err(PkiError::io("read", path))?;
+    let old = Fingerprint::of(&present);
+    if present == contents {
+        let is_loose = mode == SECRET && metadata.mode() & 0o077 != 0;
+        return Ok(Ok(if is_loose { Change::Tighten } else { Change::AlreadySo }));
+    }
+    let ours = record.is_ours(path, old);
+    Ok(if ours { Ok(Change::Replace { old }) } else { Err(Conflict::Foreign { path: path.to_owned() }) })
+}
+
+fn record_writes(plan: &Plan) -> Result<(), PkiError> {
+    let Some(parent) = plan.record.parent() else { return Ok(()) };
+    if plan.writes().next().is_none() {
+        return Ok(());
+    }
+    files::create_dir(parent, files::PRIVATE_DIR)?;
+    let append =
+        |step: &Step| record::append(&plan.record, plan.host.as_str(), &step.path, Fingerprint::of(&step.contents));
+    plan.writes().try_for_each(append)
+}
+
+/// A directory that is new appears whole, in one rename.
+fn publish_directory(plan: &Plan) -> Result<(), PkiError> {
+    let directory = &plan.directory;
+    let parent = directory.parent().unwrap_or(directory);
+    files::create_dir(parent, PUBLIC_DIR)?;
+    let staging = parent.join(format!(".portcullis.{}.tmp", files::random_hex()?));
+    let filled = fill(&staging, plan);
+    let renamed = filled.and_then(|()| {
+        fs::rename(&staging, directory).map_err(|error| match error.kind() {
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                PkiError::ChangedMeanwhile { path: directory.clone() }
+            }
+            _ => PkiError::io("write", directory)(error),
+        })
+    });
+    if renamed.is_err() {
+        // The error that is on its way says more than a failure to tidy up would.
+        let _ = fs::remove_dir_all(&staging);
+    }
+    renamed?;
+    files::sync_dir(parent)
+}
+
+/// Nobody looks into the staging directory until it has its name, and nobody else may before the modes are right.
+fn fill(staging: &Path, plan: &Plan) -> Result<(), PkiError> {
+    fs::DirBuilder::new().mode(0o700).create(staging).map_err(PkiError::io("make the directory", staging))?;
+    for step in &plan.steps {
+        let target = staging.join(step.path.file_name().unwrap_or_default());
+        files::write_new(&target, &step.contents, step.mode)?;
+    }
+    files::adopt_dir(staging, PUBLIC_DIR)
+}
+
+/// Everything is written and synced beside its target first; then the renames follow one another closely.
+fn publish_files(plan: &Plan) -> Result<(), PkiError> {
+    let stage = |step: &Step| match step.change {
+        Change::Create | Change::Replace { .. } => Staged::write(&step.path, &step.contents, step.mode).map(Some),
+        Change::AlreadySo | Change::Tighten => Ok(None),
+    };
+    let staged = plan.steps.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+    plan.steps.iter().try_for_each(refuse_if_changed)?;
+    let renamed: HashSet<&Path> = plan.writes().map(|step| step.path.as_path()).collect();
+    for (step, staged) in plan.steps.iter().zip(staged) {
+        match (staged, step.change) {
+            (Some(staged), Change::Create) => staged.publish_new().map_err(|error| meanwhile(error, &step.path))?,
+            (Some(staged), _) => staged.publish()?,
+            (None, Change::Tighten) => fs::set_permissions(&step.path, fs::Permissions::from_mode(step.mode))
+                .map_err(PkiError::io("set the mode of", &step.path))?,
+            (None, _) => {}
+        }
+    }
+    if renamed.is_empty() { Ok(()) } else { files::sync_dir(&plan.directory) }
+}
+
+fn refuse_if_changed(step: &Step) -> Result<(), PkiError> {
+    let expected = match step.change {
+        Change::Create => return Ok(()),
+        Change::Replace { old } => old,
+        Change::AlreadySo | Change::Tighten => Fingerprint::of(&step.contents),
+    };
+    let present = fs::read(&step.path).map_err(PkiError::io("read", &step.path))?;
+    if Fingerprint::of(&present) == expected {
+        Ok(())
+    } else {
+        Err(PkiError::ChangedMeanwhile { path: step.path.clone() })
+    }
+}
+
+fn meanwhile(error: PkiError, path: &Path) -> PkiError {
+    match error {
+        PkiError::Exists { .. } => PkiError::ChangedMeanwhile { path: path.to_owned() },
+        error => error,
+    }
+}
