@@ -1,0 +1,222 @@
+//! Blobs: GET and HEAD of `/v2/<name>/blobs/<digest>`. A blob is read as a stream that cannot end well unless every byte
+//! was what its descriptor says.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, StatusCode};
+use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
+use tokio::time::sleep;
+
+use crate::Client;
+use crate::error::{ClientError, DigestMismatch, ProtocolFault};
+use crate::progress::{Event, Progress};
+use crate::session::Response;
+
+/// So many bytes without a break make up for the breaks before them.
+const RESUME_CREDIT: u64 = 8 * 1024 * 1024;
+
+/// What HEAD says about a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobHead {
+    /// `Content-Length`, where the registry sends it.
+    pub size: Option<u64>,
+}
+
+/// A blob on its way. [`BlobReader::chunk`] returns `None` only after the whole blob has come and its digest is right;
+/// whoever keeps what came before that keeps unverified bytes.
+///
+/// When the connection breaks in the middle, the rest is asked for with a `Range`, a bounded number of times.
+#[derive(Debug)]
+pub struct BlobReader {
+    client: Client,
+    repository: RepositoryName,
+    digest: Digest,
+    size: u64,
+    response: Response,
+    /// `None` once the digest was found right, or where the reader's owner hashes.
+    hasher: Option<Hasher>,
+    received: u64,
+    /// Bytes at the start of the present answer that were received before: it ignored the range.
+    to_skip: u64,
+    breaks: u32,
+    received_at_break: u64,
+    progress: Progress,
+}
+
+impl Client {
+    /// Asks about a blob; `None` when the repository does not have it.
+    pub async fn head_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<BlobHead>, ClientError> {
+        let endpoint = Endpoint::HeadBlob { repository: repository.clone(), digest: *digest };
+        let response = self.read(&endpoint, &HeaderMap::new(), &Progress::none()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Some(BlobHead { size: content_length(&response) })),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(response.into_error().await),
+        }
+    }
+
+    /// Opens a blob for reading: digest and size are the descriptor's, and the bytes are held against both.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`]: 404 when the repository does not have it.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        descriptor: &Descriptor,
+        progress: &Progress,
+    ) -> Result<BlobReader, ClientError> {
+        let response = self.open_blob(repository, &descriptor.digest, 0, progress).await?;
+        if response.status() != StatusCode::OK {
+            return Err(response.into_error().await);
+        }
+        if let Some(actual) = content_length(&response).filter(|actual| *actual != descriptor.size) {
+            return Err(response.fault(ProtocolFault::Length { expected: descriptor.size, actual }));
+        }
+        Ok(BlobReader {
+            client: self.clone(),
+            repository: repository.clone(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            response,
+            hasher: Some(Hasher::new(descriptor.digest.algorithm())),
+            received: 0,
+            to_skip: 0,
+            breaks: 0,
+            received_at_break: 0,
+            progress: progress.clone(),
+        })
+    }
+
+    async fn open_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: u64,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
+        let endpoint = Endpoint::GetBlob { repository: repository.clone(), digest: *digest };
+        let mut headers = HeaderMap::new();
+        if from > 0
+            && let Ok(range) = format!("bytes={from}-").parse()
+        {
+            headers.insert(RANGE, range);
+        }
+        self.read(&endpoint, &headers, progress).await
+    }
+}
+
+impl BlobReader {
+    /// Leaves the digest to whoever takes the bytes and verifies them while writing: hashing twice would double the cost
+    /// of a pull.
+    pub(crate) fn verified_by_its_reader(mut self) -> Self {
+        self.hasher = None;
+        self
+    }
+
+    /// The blob's size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next piece; `None` at the end of a blob that was found right. Not cancel safe.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] with [`ProtocolFault::TooLong`] as soon as a byte too many comes,
+    /// [`ClientError::Digest`] at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match self.response.chunk().await {
+                Ok(Some(chunk)) => {
+                    let fresh = self.without_known(chunk);
+                    if !fresh.is_empty() {
+                        return self.take(fresh).map(Some);
+                    }
+                }
+                Ok(None) if self.received == self.size => return self.finish().map(|()| None),
+                Ok(None) => {
+                    let fault = ProtocolFault::Length { expected: self.size, actual: self.received };
+                    return Err(self.response.fault(fault));
+                }
+                // All bytes are there: a server that closes without the end that HTTP asks for takes nothing away.
+                Err(_) if self.received == self.size && self.to_skip == 0 => return self.finish().map(|()| None),
+                Err(error) => self.resume(error).await?,
+            }
+        }
+    }
+
+    fn without_known(&mut self, mut chunk: Bytes) -> Bytes {
+        let known = usize::try_from(self.to_skip).unwrap_or(usize::MAX).min(chunk.len());
+        self.to_skip -= known as u64;
+        chunk.split_off(known)
+    }
+
+    fn take(&mut self, chunk: Bytes) -> Result<Bytes, ClientError> {
+        self.received += chunk.len() as u64;
+        if self.received > self.size {
+            return Err(self.response.fault(ProtocolFault::TooLong { limit: self.size }));
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
+        self.progress.tell(Event::BlobAdvanced { digest: self.digest, bytes: chunk.len() as u64 });
+        Ok(chunk)
+    }
+
+    fn finish(&mut self) -> Result<(), ClientError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let actual = hasher.finish();
+        if actual == self.digest {
+            return Ok(());
+        }
+        let from = self.response.host().to_string();
+        Err(ClientError::Digest(Box::new(DigestMismatch { from, expected: self.digest, actual })))
+    }
+
+    /// Asks for the rest after a break, or gives the break back when there were too many.
+    async fn resume(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let passing = matches!(&error, ClientError::Connection { failure, .. } if failure.is_passing());
+        if self.received - self.received_at_break >= RESUME_CREDIT {
+            self.breaks = 0;
+        }
+        let retries = self.client.retries();
+        if !passing || self.breaks >= retries.limit {
+            return Err(error);
+        }
+        self.breaks += 1;
+        self.received_at_break = self.received;
+        let pause = retries.pause_before(self.breaks, None);
+        let request = format!("blob {}", self.digest);
+        tracing::debug!(%request, from = self.received, %error, "resuming");
+        self.progress.tell(Event::Retrying { request, reason: error.to_string(), pause });
+        sleep(pause).await;
+        let response = self.client.open_blob(&self.repository, &self.digest, self.received, &self.progress).await?;
+        self.to_skip = match response.status() {
+            StatusCode::OK => self.received,
+            StatusCode::PARTIAL_CONTENT => {
+                check_range(&response, self.received)?;
+                0
+            }
+            _ => return Err(response.into_error().await),
+        };
+        self.response = response;
+        Ok(())
+    }
+}
+
+/// The part that was sent must start where the break was.
+fn check_range(response: &Response, from: u64) -> Result<(), ClientError> {
+    let value = response.header(&CONTENT_RANGE).unwrap_or_default();
+    if value.starts_with(&format!("bytes {from}-")) {
+        return Ok(());
+    }
+    let value = value.chars().take(100).collect();
+    Err(response.fault(ProtocolFault::BadHeader { header: "Content-Range", value }))
+}
+
+fn content_length(response: &Response) -> Option<u64> {
+    response.header(&CONTENT_LENGTH)?.parse().ok()
+}

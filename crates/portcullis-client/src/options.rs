@@ -1,0 +1,175 @@
+//! What a caller chooses before connecting. Plain values with defaults; knows nothing of the network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_certs::{CertsLocation, EngineProfile};
+use portcullis_tls::Roots;
+
+/// How to reach a registry.
+///
+/// ```
+/// use portcullis_client::{CertsChoice, ClientOptions, Location};
+///
+/// let options = ClientOptions {
+///     certs: CertsChoice { location: Location::Root("/etc/docker/certs.d".into()), ..CertsChoice::default() },
+///     ..ClientOptions::default()
+/// };
+/// assert_eq!(options.timeouts.connect.as_secs(), 10);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Which certificate directory is read, and how.
+    pub certs: CertsChoice,
+    /// How the directory's roots and the system's go together; merged by default.
+    pub roots: Roots,
+    /// The deadlines.
+    pub timeouts: Timeouts,
+    /// How often a read is repeated.
+    pub retries: Retries,
+}
+
+/// Which certificate directory is read, and as which engine would read it.
+#[derive(Clone, Debug)]
+pub struct CertsChoice {
+    /// The engine whose rules hold; Docker's page by default.
+    pub profile: EngineProfile,
+    /// Where the directory is; where the engine looks for it by default.
+    pub location: Location,
+}
+
+/// Where a registry's certificate directory is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Location {
+    /// The profile's own list of places.
+    #[default]
+    Search,
+    /// `DIR/<host[:port]>/`.
+    Root(PathBuf),
+    /// This is the registry's directory itself. Other hosts, such as the target of a redirect, never use it: theirs is
+    /// looked for in the profile's places.
+    HostDirectory(PathBuf),
+}
+
+/// Deadlines. No wait is without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name lookup, TCP and TLS together. 10 s.
+    pub connect: Duration,
+    /// From a connection to the head of the answer. 30 s.
+    pub header: Duration,
+    /// Between two pieces of a body, in either direction. 60 s.
+    pub idle: Duration,
+    /// From the last byte of an upload or a manifest to the answer: the registry makes it durable meanwhile, and one
+    /// that keeps its blobs in an object store copies the whole blob then. 300 s.
+    pub commit: Duration,
+}
+
+/// How often and after which pause a GET or HEAD is repeated, when the connection breaks or the answer is 429 or one of
+/// 500, 502, 503 and 504. Writes are never repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Repetitions after the first attempt. 3.
+    pub limit: u32,
+    /// The first pause; each further one doubles, and up to half is taken off at random. 500 ms.
+    pub pause: Duration,
+    /// The longest pause, also where `Retry-After` asks for more. 30 s.
+    pub max_pause: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            certs: CertsChoice::default(),
+            roots: Roots::Merge,
+            timeouts: Timeouts::default(),
+            retries: Retries::default(),
+        }
+    }
+}
+
+impl Default for CertsChoice {
+    fn default() -> Self {
+        Self { profile: EngineProfile::DOCKER_DOCS, location: Location::Search }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            header: Duration::from_secs(30),
+            idle: Duration::from_mins(1),
+            commit: Duration::from_mins(5),
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { limit: 3, pause: Duration::from_millis(500), max_pause: Duration::from_secs(30) }
+    }
+}
+
+impl ClientOptions {
+    /// The same for a host that the registry sent us to: its certificates come from its own directory.
+    pub(crate) fn for_another_host(&self) -> Self {
+        let location = match &self.certs.location {
+            Location::HostDirectory(_) => Location::Search,
+            other => other.clone(),
+        };
+        Self { certs: CertsChoice { profile: self.certs.profile, location }, ..self.clone() }
+    }
+}
+
+impl Location {
+    pub(crate) fn as_certs_location(&self) -> CertsLocation<'_> {
+        match self {
+            Self::Search => CertsLocation::Search,
+            Self::Root(root) => CertsLocation::Root(root),
+            Self::HostDirectory(directory) => CertsLocation::HostDirectory(directory),
+        }
+    }
+}
+
+impl Retries {
+    /// The pause before repetition number `number` (from 1), or what `Retry-After` asked for.
+    pub(crate) fn pause_before(&self, number: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self.pause.saturating_mul(1 << number.saturating_sub(1).min(16));
+        asked.unwrap_or_else(|| doubled.mul_f64(jitter())).min(self.max_pause)
+    }
+}
+
+/// Between 0.5 and 1: clients that were cut off together shall not come back together.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // The keys of a fresh `RandomState` are random; no other source of chance is needed for this.
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    let unit = f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    0.5 + unit / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let retries = Retries::default();
+        let within = |pause: Duration, millis: std::ops::RangeInclusive<u128>| millis.contains(&pause.as_millis());
+        assert!(within(retries.pause_before(1, None), 250..=500));
+        assert!(within(retries.pause_before(3, None), 1_000..=2_000));
+        assert_eq!(retries.pause_before(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(retries.pause_before(1, Some(Duration::from_hours(24))), retries.max_pause);
+        assert!(retries.pause_before(u32::MAX, None) <= retries.max_pause);
+    }
+
+    #[test]
+    fn a_hosts_own_directory_is_no_other_hosts() {
+        let mut options = ClientOptions::default();
+        options.certs.location = Location::HostDirectory("/x".into());
+        assert_eq!(options.for_another_host().certs.location, Location::Search);
+        options.certs.location = Location::Root("/x".into());
+        assert_eq!(options.for_another_host().certs.location, Location::Root("/x".into()));
+    }
+}

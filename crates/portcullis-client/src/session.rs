@@ -1,0 +1,373 @@
+//! One HTTPS session with one origin under one identity: deadlines, bounded repetition of reads, and answers turned
+//! into values. Must not know the distribution API, nor how the identity was chosen.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use http::{Method, StatusCode};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use portcullis_certs::{Certificate, ClientPair};
+use portcullis_oci::{Endpoint, RegistryHost};
+use portcullis_tls::client_config;
+use reqwest::Url;
+use rustls::ClientConfig;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::alert;
+use crate::answer::{self, Answer};
+use crate::error::{ClientError, ProtocolFault};
+use crate::options::{ClientOptions, Retries, Timeouts};
+use crate::progress::{Event, Progress};
+use crate::refusal::{Failure, Wait};
+use crate::resolver::SystemResolver;
+
+const USER_AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
+
+/// A pool of connections to one origin, all with the same certificate.
+#[derive(Debug)]
+pub(crate) struct Session {
+    http: reqwest::Client,
+    /// The same configuration as in `http`; none when there is a proxy in between.
+    direct: Option<Arc<ClientConfig>>,
+    host: RegistryHost,
+    base: Url,
+    pair: Option<String>,
+    timeouts: Timeouts,
+    retries: Retries,
+}
+
+/// What makes a read start again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// 429 only: while an identity is chosen, a 5xx or a broken connection may be a refusal.
+    RateLimits,
+    /// 429, 5xx, and a broken connection.
+    Passing,
+}
+
+/// The head of an answer, and a body that has a deadline for each piece.
+#[derive(Debug)]
+pub(crate) struct Response {
+    inner: reqwest::Response,
+    host: RegistryHost,
+    request: String,
+    idle: Duration,
+}
+
+/// When an upload last moved; shared between the body that is sent and the deadline.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    start: Instant,
+    last_millis: AtomicU64,
+    complete: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn open(
+        host: &RegistryHost,
+        roots: &[Certificate],
+        pair: Option<&ClientPair>,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let base = base_url(host).ok_or_else(|| ClientError::Host { host: host.clone() })?;
+        let proxy = proxy_for(&base);
+        // reqwest speaks TLS to a proxy with an https address, and does so with the registry's TLS configuration: the
+        // proxy could ask for the client certificate and would be trusted by the registry's CA (reqwest 0.13.5
+        // `connect.rs`, `tls_proxy`). A certificate is for the registry's origin only.
+        if proxy.as_ref().is_some_and(|proxy| proxy.uri().scheme_str() == Some("https")) {
+            return Err(ClientError::HttpsProxy { host: host.clone() });
+        }
+        let tls = client_config(roots, options.roots, pair)
+            .map_err(|source| ClientError::Tls { host: host.clone(), source: Box::new(source) })?;
+        let direct = proxy.is_none().then(|| Arc::new(tls.clone()));
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .dns_resolver(Arc::new(SystemResolver))
+            .connect_timeout(options.timeouts.connect)
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(|source| ClientError::Http { host: host.clone(), source })?;
+        let pair = pair.map(|pair| pair.name.clone());
+        let (host, timeouts, retries) = (host.clone(), options.timeouts, options.retries);
+        Ok(Self { http, direct, host, base, pair, timeouts, retries })
+    }
+
+    pub(crate) fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    pub(crate) fn pair(&self) -> Option<&str> {
+        self.pair.as_deref()
+    }
+
+    /// Method and address of an endpoint here.
+    pub(crate) fn address(&self, endpoint: &Endpoint) -> (Method, Url) {
+        let (method, path) = endpoint.to_request();
+        let mut url = self.base.clone();
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path.as_str(), None),
+        };
+        url.set_path(path);
+        url.set_query(query);
+        (method, url)
+    }
+
+    /// Whether the certificate of this session is for this address.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// A GET or HEAD, repeated within [`Retries`].
+    pub(crate) async fn read(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        repeat: Repeat,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
+        let mut number = 0;
+        loop {
+            let request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
+            let sent = timeout(self.timeouts.connect + self.timeouts.header, request.send()).await;
+            number += 1;
+            let last = number > self.retries.limit;
+            let (reason, asked) = match self.received(method, url, sent) {
+                Ok(response) if !last && response.asks_for_repetition(repeat) => {
+                    (response.status().to_string(), response.retry_after())
+                }
+                Err(ClientError::Connection { failure, .. })
+                    if !last && repeat == Repeat::Passing && failure.is_passing() =>
+                {
+                    (failure.to_string(), None)
+                }
+                result => return result,
+            };
+            let pause = self.retries.pause_before(number, asked);
+            let request = describe(method, url);
+            tracing::debug!(%request, %reason, ?pause, "repeating");
+            progress.tell(Event::Retrying { request, reason, pause });
+            sleep(pause).await;
+        }
+    }
+
+    /// The refusal behind a connection that was closed without one, if there is.
+    pub(crate) async fn listen_for_alert(&self) -> Option<Failure> {
+        alert::listen(&self.host, self.direct.as_ref()?, self.timeouts.connect).await
+    }
+
+    /// A request that changes something, sent once. The body is whole, so the answer may take as long as a commit.
+    pub(crate) async fn write(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, ClientError> {
+        let request = self.http.request(method.clone(), url.clone()).headers(headers).body(body);
+        let sent = timeout(self.timeouts.connect + self.timeouts.commit, request.send()).await;
+        self.received(method, url, sent)
+    }
+
+    /// The same with a body that is still being read; `activity` is kept up to date by it.
+    pub(crate) async fn write_streaming(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: reqwest::Body,
+        activity: &Activity,
+    ) -> Result<Response, ClientError> {
+        let sending = self.http.request(method.clone(), url.clone()).headers(headers).body(body).send();
+        tokio::pin!(sending);
+        loop {
+            let (deadline, waiting_for) = activity.deadline(&self.timeouts);
+            tokio::select! {
+                sent = &mut sending => return self.received(method, url, Ok(sent)),
+                () = tokio::time::sleep_until(deadline) => {
+                    if activity.deadline(&self.timeouts).0 <= Instant::now() {
+                        return Err(self.broken(Failure::TimedOut { waiting_for }, None));
+                    }
+                }
+            }
+        }
+    }
+
+    fn received(
+        &self,
+        method: &Method,
+        url: &Url,
+        sent: Result<reqwest::Result<reqwest::Response>, tokio::time::error::Elapsed>,
+    ) -> Result<Response, ClientError> {
+        match sent {
+            Ok(Ok(inner)) => Ok(Response {
+                inner,
+                host: self.host.clone(),
+                request: describe(method, url),
+                idle: self.timeouts.idle,
+            }),
+            Ok(Err(error)) => Err(self.broken(Failure::of(&error), Some(error.without_url().into()))),
+            Err(_) => Err(self.broken(Failure::TimedOut { waiting_for: Wait::Answer }, None)),
+        }
+    }
+
+    fn broken(&self, failure: Failure, source: Option<Box<dyn Error + Send + Sync>>) -> ClientError {
+        ClientError::Connection { host: self.host.clone(), failure, source }
+    }
+}
+
+impl Response {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    /// A header's value; one that is not text is as good as none.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
+    }
+
+    /// The address that answered.
+    pub(crate) fn url(&self) -> &Url {
+        self.inner.url()
+    }
+
+    /// The next piece of the body.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let (failure, source) = match timeout(self.idle, self.inner.chunk()).await {
+            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Err(error)) => (Failure::of(&error), Some(error.without_url().into())),
+            Err(_) => (Failure::TimedOut { waiting_for: Wait::Bytes }, None),
+        };
+        Err(ClientError::Connection { host: self.host.clone(), failure, source })
+    }
+
+    /// The whole body, which may not be longer than `limit`.
+    pub(crate) async fn whole(&mut self, limit: usize) -> Result<Bytes, ClientError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > limit {
+                return Err(self.fault(ProtocolFault::TooLong { limit: limit as u64 }));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// Reads what the registry has to say. A body that breaks off is no reason to lose the status.
+    pub(crate) async fn into_answer(mut self) -> Answer {
+        let mut body = BytesMut::new();
+        while body.len() < answer::MAX_BODY {
+            match self.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(answer::MAX_BODY - body.len())]),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Answer::new(self.inner.status(), self.inner.headers(), &body)
+    }
+
+    /// The error that this answer is.
+    pub(crate) async fn into_error(self) -> ClientError {
+        let (host, request) = (self.host.clone(), self.request.clone());
+        ClientError::Status { host, request, answer: Box::new(self.into_answer().await) }
+    }
+
+    /// An error about this answer.
+    pub(crate) fn fault(&self, fault: ProtocolFault) -> ClientError {
+        ClientError::Protocol { host: self.host.clone(), request: self.request.clone(), fault }
+    }
+
+    pub(crate) fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    fn asks_for_repetition(&self, repeat: Repeat) -> bool {
+        match self.status().as_u16() {
+            429 => true,
+            500 | 502..=504 => repeat == Repeat::Passing,
+            _ => false,
+        }
+    }
+
+    /// `Retry-After` in seconds; its other form, a date, is not worth a calendar.
+    fn retry_after(&self) -> Option<Duration> {
+        self.header(&RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+    }
+}
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), last_millis: AtomicU64::new(0), complete: AtomicBool::new(false) }
+    }
+
+    /// Bytes moved.
+    pub(crate) fn moved(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// The last byte was handed over.
+    pub(crate) fn finish(&self) {
+        self.moved();
+        self.complete.store(true, Ordering::Relaxed);
+    }
+
+    fn deadline(&self, timeouts: &Timeouts) -> (Instant, Wait) {
+        let last = self.start + Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
+        if self.complete.load(Ordering::Relaxed) {
+            (last + timeouts.commit, Wait::Commit)
+        } else {
+            (last + timeouts.connect + timeouts.idle, Wait::Bytes)
+        }
+    }
+}
+
+/// `None` when the URL standard takes the host for another one: it reads `127.1` and `0177.0.0.1` as 127.0.0.1, whose
+/// certificate directory would be a different one, and takes no `a.1` at all.
+fn base_url(host: &RegistryHost) -> Option<Url> {
+    let url = Url::parse(&format!("https://{host}/")).ok()?;
+    let same = host.host().starts_with('[') || url.host_str()?.eq_ignore_ascii_case(host.host());
+    same.then_some(url)
+}
+
+/// The proxy that reqwest will use, by the same code and the same environment.
+fn proxy_for(base: &Url) -> Option<Intercept> {
+    Matcher::from_env().intercept(&base.as_str().parse().ok()?)
+}
+
+/// Without the query: an upload's state and a signed address do not belong in a message.
+fn describe(method: &Method, url: &Url) -> String {
+    format!("{method} {}", url.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_is_https_and_the_host_as_typed() {
+        for (host, url) in [
+            ("registry.test", "https://registry.test/"),
+            ("Registry.Test:5443", "https://registry.test:5443/"),
+            ("registry.test:443", "https://registry.test/"),
+            ("10.77.0.1:5000", "https://10.77.0.1:5000/"),
+            ("[fd00:0:0::1]:5000", "https://[fd00::1]:5000/"),
+        ] {
+            assert_eq!(base_url(&host.parse().unwrap()).unwrap().as_str(), url, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_a_url_takes_for_another_is_refused() {
+        for host in ["127.1:5000", "0177.0.0.1:5000", "0x7f.0.0.1:5000", "a.1:5000", "1.2.3.4.5:80"] {
+            assert!(base_url(&host.parse().unwrap()).is_none(), "{host}");
+        }
+    }
+}

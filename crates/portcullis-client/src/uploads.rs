@@ -1,0 +1,289 @@
+//! Uploads: POST to begin, one PUT with the whole blob to finish, DELETE to give up. Nothing here is ever repeated: a
+//! write is sent once, under the identity that was chosen before it.
+//!
+//! The source is read and hashed on a blocking thread, two to four pieces ahead of the wire. Its last piece is held back
+//! until the digest is known to be right, so that a damaged source cannot become a blob.
+
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use portcullis_oci::route::UploadStart;
+use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
+use reqwest::Url;
+use tokio::sync::mpsc;
+
+use crate::error::{BlobFault, ClientError, ProtocolFault};
+use crate::manifests::check_stored;
+use crate::progress::{Event, Progress};
+use crate::session::Activity;
+use crate::{Client, location};
+
+/// Pieces of this size are read and sent; four of them per blob are in memory at most.
+const PIECE: usize = 256 * 1024;
+const PIECES_AHEAD: usize = 2;
+
+/// Where the registry wants an upload to go on. Its state is in it, so each answer replaces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadLocation(Url);
+
+/// Why a source is no good; the file's path is the caller's to add.
+#[derive(Debug)]
+pub(crate) enum SourceFault {
+    Io(io::Error),
+    Blob(BlobFault),
+}
+
+/// How a blob's upload failed.
+pub(crate) enum UploadError {
+    /// Our own side.
+    Source(SourceFault),
+    /// The registry's.
+    Client(ClientError),
+}
+
+impl Client {
+    /// Begins an upload.
+    pub async fn start_upload(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<UploadLocation, ClientError> {
+        let start = UploadStart::Session { algorithm: digest.algorithm() };
+        let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
+        let (method, url) = self.session().address(&endpoint);
+        let response = self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(response.into_error().await);
+        }
+        let target = location(&response)?;
+        if !self.session().owns(&target) {
+            let origin = target.origin().ascii_serialization();
+            return Err(response.fault(ProtocolFault::ForeignUpload { origin }));
+        }
+        Ok(UploadLocation(target))
+    }
+
+    /// Sends the whole blob in one PUT and has it stored under the descriptor's digest.
+    ///
+    /// # Errors
+    /// [`ClientError::LayoutBlob`] when the source is shorter, longer or other than the descriptor says: the last bytes
+    /// were not sent then, so the registry keeps nothing; `path` in it and in [`ClientError::Io`] is `source_path`.
+    pub async fn finish_upload(
+        &self,
+        upload: &UploadLocation,
+        descriptor: &Descriptor,
+        source: impl Read + Send + 'static,
+        source_path: &std::path::Path,
+        progress: &Progress,
+    ) -> Result<(), ClientError> {
+        match self.send(upload, descriptor, source, progress).await {
+            Ok(()) => Ok(()),
+            Err(UploadError::Client(error)) => Err(error),
+            Err(UploadError::Source(SourceFault::Io(error))) => Err(ClientError::io("read", source_path)(error)),
+            Err(UploadError::Source(SourceFault::Blob(fault))) => {
+                Err(ClientError::blob(source_path, &descriptor.digest, fault))
+            }
+        }
+    }
+
+    /// Gives an upload up, so that the registry need not keep what it has of it.
+    pub async fn cancel_upload(&self, upload: &UploadLocation) -> Result<(), ClientError> {
+        let response = self.session().write(&Method::DELETE, &upload.0, HeaderMap::new(), Bytes::new()).await?;
+        if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
+    }
+
+    async fn send(
+        &self,
+        upload: &UploadLocation,
+        descriptor: &Descriptor,
+        source: impl Read + Send + 'static,
+        progress: &Progress,
+    ) -> Result<(), UploadError> {
+        let mut url = upload.0.clone();
+        url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        // Known in advance, and said so: some registries refuse a PUT in chunks.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
+        let activity = Arc::new(Activity::new());
+        let fault = Arc::new(Mutex::new(None));
+        let body = stream(source, descriptor, Arc::clone(&activity), Arc::clone(&fault), progress.clone());
+        let body = reqwest::Body::wrap(body);
+        let sent = self.session().write_streaming(&Method::PUT, &url, headers, body, &activity).await;
+        if let Some(fault) = fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(UploadError::Source(fault));
+        }
+        let response = sent.map_err(UploadError::Client)?;
+        if !response.status().is_success() {
+            return Err(UploadError::Client(response.into_error().await));
+        }
+        let same_algorithm = |algorithm| (algorithm == descriptor.digest.algorithm()).then_some(descriptor.digest);
+        check_stored(&response, same_algorithm).map_err(UploadError::Client)
+    }
+}
+
+/// The body of an upload: pieces from the reading thread.
+struct Pieces {
+    from_disk: mpsc::Receiver<Result<Bytes, SourceFault>>,
+    left: u64,
+    digest: Digest,
+    activity: Arc<Activity>,
+    fault: Arc<Mutex<Option<SourceFault>>>,
+    progress: Progress,
+}
+
+fn stream(
+    source: impl Read + Send + 'static,
+    descriptor: &Descriptor,
+    activity: Arc<Activity>,
+    fault: Arc<Mutex<Option<SourceFault>>>,
+    progress: Progress,
+) -> Pieces {
+    let (sender, from_disk) = mpsc::channel(PIECES_AHEAD);
+    let (digest, size) = (descriptor.digest, descriptor.size);
+    // Ends with its source, or as soon as the body is dropped and nobody takes the next piece.
+    tokio::task::spawn_blocking(move || {
+        if let Err(fault) = read_verified(source, &digest, size, &sender) {
+            drop(sender.blocking_send(Err(fault)));
+        }
+    });
+    if size == 0 {
+        activity.finish();
+    }
+    Pieces { from_disk, left: size, digest, activity, fault, progress }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        match std::task::ready!(this.from_disk.poll_recv(cx)) {
+            Some(Ok(piece)) => {
+                this.left = this.left.saturating_sub(piece.len() as u64);
+                this.activity.moved();
+                if this.left == 0 {
+                    this.activity.finish();
+                }
+                this.progress.tell(Event::BlobAdvanced { digest: this.digest, bytes: piece.len() as u64 });
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Some(Err(fault)) => {
+                *this.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                Poll::Ready(Some(Err(io::Error::other("the source of the upload is not what it should be"))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Reads exactly `size` bytes, and sends the last piece only if all of them have the digest.
+fn read_verified(
+    source: impl Read,
+    digest: &Digest,
+    size: u64,
+    sender: &mpsc::Sender<Result<Bytes, SourceFault>>,
+) -> Result<(), SourceFault> {
+    // One byte more than there should be, to see that there is none.
+    let mut source = source.take(size.saturating_add(1));
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut read = 0;
+    let mut held: Option<Bytes> = None;
+    loop {
+        let piece = read_piece(&mut source).map_err(SourceFault::Io)?;
+        if piece.is_empty() {
+            break;
+        }
+        hasher.update(&piece);
+        read += piece.len() as u64;
+        if read > size {
+            break;
+        }
+        if let Some(before) = held.replace(piece)
+            && sender.blocking_send(Ok(before)).is_err()
+        {
+            return Ok(());
+        }
+    }
+    if read != size {
+        return Err(SourceFault::Blob(BlobFault::Size { expected: size, actual: read }));
+    }
+    if hasher.finish() != *digest {
+        return Err(SourceFault::Blob(BlobFault::Damaged));
+    }
+    if let Some(last) = held {
+        // Nobody takes it when the request is over already.
+        drop(sender.blocking_send(Ok(last)));
+    }
+    Ok(())
+}
+
+fn read_piece(source: &mut impl Read) -> io::Result<Bytes> {
+    let mut piece = BytesMut::zeroed(PIECE);
+    let mut filled = 0;
+    while filled < PIECE {
+        match source.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    Ok(piece.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_oci::Algorithm;
+
+    use super::*;
+
+    /// What would have gone over the wire, and how it ended.
+    fn sent(source: &[u8], digest: &Digest, size: u64) -> (Vec<u8>, Result<(), SourceFault>) {
+        let (sender, mut receiver) = mpsc::channel(64);
+        let result = read_verified(source, digest, size, &sender);
+        drop(sender);
+        let mut wire = Vec::new();
+        while let Ok(Ok(piece)) = receiver.try_recv() {
+            wire.extend_from_slice(&piece);
+        }
+        (wire, result)
+    }
+
+    #[test]
+    fn a_good_source_goes_out_whole() {
+        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+            let source: Vec<u8> = (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            let digest = Digest::of(Algorithm::Sha512, &source);
+            let (wire, result) = sent(&source, &digest, size as u64);
+            assert!(result.is_ok(), "{size}");
+            assert!(wire == source, "{size}");
+        }
+    }
+
+    #[test]
+    fn of_a_bad_source_something_is_always_held_back() {
+        let source = vec![7; PIECE + 5];
+        let digest = Digest::of(Algorithm::Sha256, &source);
+        let other = Digest::of(Algorithm::Sha256, b"other");
+        for (digest, size) in
+            [(&other, source.len()), (&digest, source.len() + 1), (&digest, source.len() - 1), (&digest, 0)]
+        {
+            let (wire, result) = sent(&source, digest, size as u64);
+            assert!(matches!(result, Err(SourceFault::Blob(_))), "{size}");
+            assert!(size == 0 || wire.len() < size, "{size}: {} bytes went out", wire.len());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Debian's `docker-registry` (CNCF Distribution 2.8 on Go's TLS) as a mutual-TLS registry: how the most used registry
+//! of all really refuses, names its uploads and answers.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use portcullis_client::{Client, ClientError, Failure, LayoutDir, Location, Progress, Refusal, pull, push};
+use portcullis_oci::RegistryHost;
+use portcullis_testkit::pki::{Authority, LeafSpec};
+use portcullis_testkit::skip::{Need, find_program};
+use portcullis_testkit::skip_unless;
+use tempfile::TempDir;
+
+use crate::image::{Image, noise};
+use crate::site::{Pki, options};
+
+const PROGRAM: &str = "docker-registry";
+
+struct Distribution {
+    process: Child,
+    dir: TempDir,
+    host: RegistryHost,
+    pki: Pki,
+}
+
+#[test]
+fn an_image_goes_there_and_comes_back() {
+    skip_unless!(Need::Program(PROGRAM));
+    run(async |registry| {
+        let stranger = Authority::new("another CA").client("stranger");
+        stranger.write_pair(&registry.certs(), "10-stranger");
+        registry.pki.good.write_pair(&registry.certs(), "2-good");
+        let client = registry.connect().await.unwrap();
+        assert_eq!(client.pair_used(), Some("2-good"));
+
+        let image = Image::new(&[&noise(1, 5_000_000), b"small", b""]);
+        let layout = LayoutDir::create(&registry.dir.path().join("out")).unwrap();
+        image.write(&layout);
+        layout.set_image(&image.descriptor(), None).unwrap();
+        let reference = format!("{}/team/app:1", registry.host).parse().unwrap();
+        let pushed = push(&client, &layout, None, &reference, &Progress::none()).await.unwrap();
+        assert_eq!((pushed.sent, pushed.existing), (4, 0));
+        let again = push(&client, &layout, None, &reference, &Progress::none()).await.unwrap();
+        assert_eq!((again.sent, again.existing), (0, 4));
+
+        let back = LayoutDir::create(&registry.dir.path().join("back")).unwrap();
+        let pulled = pull(&client, &reference, &back, &Progress::none()).await.unwrap();
+        assert_eq!(pulled.image.digest, image.digest());
+        assert!(image.is_in(&back));
+
+        let missing = format!("{}/team/app:none", registry.host).parse().unwrap();
+        let error = pull(&client, &missing, &back, &Progress::none()).await.unwrap_err();
+        assert!(error.is_not_found() && error.to_string().contains("MANIFEST_UNKNOWN"), "{error}");
+    });
+}
+
+#[test]
+fn every_refusal_has_its_reason() {
+    skip_unless!(Need::Program(PROGRAM));
+    run(async |registry| {
+        let error = registry.connect().await.unwrap_err();
+        // Debian's is built with Go 1.19, which says `bad_certificate` to everybody; newer ones name the reason.
+        let none = failures(&error);
+        assert!(
+            matches!(none.as_slice(), [(None, Failure::CertificateRequired | Failure::BadCertificate)]),
+            "{none:?}"
+        );
+        assert!(error.advice().unwrap().contains("NAME.cert"));
+
+        let client_ca = &registry.pki.client_ca;
+        let pairs = [
+            ("a", Authority::new("another CA").client("stranger")),
+            ("b", client_ca.issue(&LeafSpec::client("old").expired())),
+            ("c", client_ca.issue(&LeafSpec::client("server").server_auth_only())),
+        ];
+        for (name, pair) in &pairs {
+            pair.write_pair(&registry.certs(), name);
+        }
+        let error = registry.connect().await.unwrap_err();
+        assert!(error.is_refusal());
+        let expected =
+            [("a", Failure::UnknownCa), ("b", Failure::CertificateExpired), ("c", Failure::UnsupportedCertificate)];
+        let found = failures(&error);
+        assert_eq!(found.len(), expected.len(), "{error}");
+        for ((pair, failure), (name, exact)) in found.into_iter().zip(expected) {
+            assert_eq!(pair.as_deref(), Some(name));
+            assert!(failure == exact || failure == Failure::BadCertificate, "{error}");
+        }
+    });
+}
+
+fn failures(error: &ClientError) -> Vec<(Option<String>, Failure)> {
+    let ClientError::Refused { attempts, .. } = error else { panic!("{error:?}") };
+    let failure = |refusal: &Refusal| match refusal {
+        Refusal::Handshake(failure) => failure.clone(),
+        Refusal::Answer(answer) => panic!("{answer}"),
+    };
+    attempts.iter().map(|attempt| (attempt.pair.clone(), failure(&attempt.refusal))).collect()
+}
+
+fn run(test: impl AsyncFnOnce(&Distribution)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let registry = Distribution::start().await;
+        test(&registry).await;
+    });
+}
+
+impl Distribution {
+    async fn start() -> Self {
+        let pki = Pki::new();
+        let dir = TempDir::new().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let own = dir.path().join("own");
+        fs::create_dir(&own).unwrap();
+        pki.client_ca.write_ca(&own);
+        let files = pki.server.write_pair(&own, "server");
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {address}\n  tls:\n    certificate: {cert}\n    key: {key}\n    clientcas: [{ca}]\n",
+            data = dir.path().join("data").display(),
+            cert = files.cert.display(),
+            key = files.key.display(),
+            ca = own.join("ca.crt").display(),
+        );
+        let path = own.join("config.yml");
+        fs::write(&path, config).unwrap();
+        let process = spawn(&path);
+        let registry = Self { process, dir, host: address.to_string().parse().unwrap(), pki };
+        registry.pki.server_ca.write_ca(&registry.certs());
+        for _ in 0..200 {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return registry;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{PROGRAM} does not listen on {address}");
+    }
+
+    fn certs(&self) -> std::path::PathBuf {
+        let directory = self.dir.path().join("certs.d").join(self.host.as_str());
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    async fn connect(&self) -> Result<Client, ClientError> {
+        let mut options = options();
+        options.certs.location = Location::Root(self.dir.path().join("certs.d"));
+        Client::connect(&self.host, &options).await
+    }
+}
+
+impl Drop for Distribution {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn spawn(config: &Path) -> Child {
+    let mut command = Command::new(find_program(PROGRAM).unwrap());
+    command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}

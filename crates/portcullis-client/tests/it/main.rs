@@ -1,0 +1,15 @@
+//! The client against real TLS and real HTTP: a registry in the test's process that can be told to misbehave, and
+//! Debian's `docker-registry`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod distribution;
+mod download;
+mod identity;
+mod image;
+mod outside;
+mod proxy;
+mod redirect;
+mod site;
+mod stub;
+mod tls;
+mod upload;

@@ -1,0 +1,369 @@
+//! A registry made for these tests: real TLS with client certificates and real HTTP, and as badly behaved as it is told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis_oci::route::{UploadId, upload_location};
+use portcullis_oci::{Algorithm, Digest, Endpoint, Manifest, ManifestReference, RepositoryName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::{self, TlsSetup};
+
+pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
+type Rule = Box<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>;
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    /// The name under which [`TlsSetup`] knows the client certificate.
+    pub(crate) pair: Option<String>,
+    pub(crate) range: Option<String>,
+    pub(crate) version: http::Version,
+}
+
+impl Seen {
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+}
+
+/// How the `Location` of an upload is spelled.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Spelling {
+    #[default]
+    Relative,
+    RelativeWithState,
+    Absolute,
+    /// Put before the path.
+    Origin(String),
+    Missing,
+}
+
+#[derive(Default)]
+struct Content {
+    blobs: HashMap<(String, Digest), Bytes>,
+    manifests: HashMap<(String, String), (String, Bytes)>,
+    uploads: u8,
+}
+
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    tls: TlsSetup,
+    content: Mutex<Content>,
+    log: Mutex<Vec<Seen>>,
+    connections: Mutex<usize>,
+    rules: Mutex<Vec<Rule>>,
+    spelling: Mutex<Spelling>,
+}
+
+impl Stub {
+    pub(crate) async fn start(tls: TlsSetup) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&tls)));
+        let shared = Arc::new(Shared {
+            tls,
+            content: Mutex::default(),
+            log: Mutex::default(),
+            connections: Mutex::default(),
+            rules: Mutex::default(),
+            spelling: Mutex::default(),
+        });
+        let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
+        Self { address, shared, task }
+    }
+
+    /// Earlier rules win; a request that no rule answers is treated well.
+    pub(crate) fn rule(&self, rule: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
+        self.shared.rules.lock().unwrap().push(Box::new(rule));
+    }
+
+    pub(crate) fn spell(&self, spelling: Spelling) {
+        *self.shared.spelling.lock().unwrap() = spelling;
+    }
+
+    pub(crate) fn log(&self) -> Vec<Seen> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
+    /// The requests after `GET /v2/`, as `METHOD target`.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log().iter().map(Seen::line).filter(|line| line != "GET /v2/").collect()
+    }
+
+    /// Who sent the requests, in order.
+    pub(crate) fn pairs(&self) -> Vec<String> {
+        self.log().into_iter().map(|seen| seen.pair.unwrap_or_else(|| "nobody".into())).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        *self.shared.connections.lock().unwrap()
+    }
+
+    pub(crate) fn presented(&self) -> Vec<String> {
+        self.shared.tls.presented.lock().unwrap().clone()
+    }
+
+    pub(crate) fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let key = (repository.to_owned(), digest);
+        self.shared.content.lock().unwrap().blobs.insert(key, Bytes::copy_from_slice(bytes));
+        digest
+    }
+
+    pub(crate) fn put_manifest(&self, repository: &str, reference: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let media_type = Manifest::parse(bytes, None).map_or_else(|_| "x/y".to_owned(), |manifest| manifest.media_type);
+        let mut content = self.shared.content.lock().unwrap();
+        for reference in [reference.to_owned(), digest.to_string()] {
+            let stored = (media_type.clone(), Bytes::copy_from_slice(bytes));
+            content.manifests.insert((repository.to_owned(), reference), stored);
+        }
+        digest
+    }
+
+    pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Option<Bytes> {
+        let content = self.shared.content.lock().unwrap();
+        content.manifests.get(&(repository.to_owned(), reference.to_owned())).map(|(_, bytes)| bytes.clone())
+    }
+
+    pub(crate) fn blobs(&self) -> BTreeMap<Digest, Bytes> {
+        let content = self.shared.content.lock().unwrap();
+        content.blobs.iter().map(|((_, digest), bytes)| (*digest, bytes.clone())).collect()
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) fn reply(status: u16, body: impl Into<Bytes>) -> Reply {
+    let body = Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed();
+    Response::builder().status(status).body(body).unwrap()
+}
+
+pub(crate) fn with(mut reply: Reply, header: &'static str, value: &str) -> Reply {
+    reply.headers_mut().insert(header, value.parse().unwrap());
+    reply
+}
+
+#[derive(Clone)]
+struct Never;
+
+/// No answer at all.
+pub(crate) fn never() -> Reply {
+    let mut reply = reply(200, "");
+    reply.extensions_mut().insert(Never);
+    reply
+}
+
+/// A body that promises `promised` bytes and then breaks, or just ends, or hangs after `sent`.
+pub(crate) fn faulty(status: u16, promised: Option<usize>, sent: &[u8], end: End) -> Reply {
+    let body = Faulty { sent: Some(Bytes::copy_from_slice(sent)), end, pause: None };
+    let mut reply = Response::builder().status(status).body(body.boxed()).unwrap();
+    if let Some(promised) = promised {
+        reply.headers_mut().insert("content-length", promised.into());
+    }
+    reply
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    Break,
+    Clean,
+    Hang,
+}
+
+struct Faulty {
+    sent: Option<Bytes>,
+    end: End,
+    /// So that what was sent goes out before the break.
+    pause: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl http_body::Body for Faulty {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
+        use std::task::Poll;
+        match (self.sent.take(), self.end) {
+            (Some(sent), _) if !sent.is_empty() => {
+                cx.waker().wake_by_ref();
+                Poll::Ready(Some(Ok(http_body::Frame::data(sent))))
+            }
+            (_, End::Break) => {
+                let pause = || Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+                std::task::ready!(self.pause.get_or_insert_with(pause).as_mut().poll(cx));
+                Poll::Ready(Some(Err(io::Error::other("told to break off"))))
+            }
+            (_, End::Clean) => Poll::Ready(None),
+            (_, End::Hang) => Poll::Pending,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else { return };
+        *shared.connections.lock().unwrap() += 1;
+        tokio::spawn(connection(tcp, acceptor.clone(), Arc::clone(&shared)));
+    }
+}
+
+async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let stream = match acceptor.accept(tcp).into_fallible().await {
+        Ok(stream) => stream,
+        Err((_, mut tcp)) => {
+            if !shared.tls.rude {
+                // As a careful server does: the alert was written; read what still comes, so that no reset overtakes it.
+                drop(tcp.shutdown().await);
+                let mut rest = Vec::new();
+                drop(tokio::time::timeout(Duration::from_secs(2), tcp.read_to_end(&mut rest)).await);
+            }
+            return;
+        }
+    };
+    let pair = stream.get_ref().1.peer_certificates().map(|chain| shared.tls.name_of(&chain[0]));
+    if pair.as_ref().is_some_and(|pair| shared.tls.hang_up_on.contains(pair)) {
+        return;
+    }
+    let service = service_fn(move |request| {
+        let (shared, pair) = (Arc::clone(&shared), pair.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, pair, request).await) }
+    });
+    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // A connection that breaks is what some of the tests ask for.
+    drop(server.serve_connection(TokioIo::new(stream), service).await);
+}
+
+async fn answer(shared: &Shared, pair: Option<String>, request: Request<Incoming>) -> Reply {
+    let target = request.uri().path_and_query().unwrap().to_string();
+    let range = request.headers().get("range").map(|value| value.to_str().unwrap().to_owned());
+    let seen = Seen { method: request.method().clone(), target, pair, range, version: request.version() };
+    shared.log.lock().unwrap().push(seen.clone());
+    let ruled = shared.rules.lock().unwrap().iter().find_map(|rule| rule(&seen));
+    if let Some(reply) = ruled {
+        if reply.extensions().get::<Never>().is_some() {
+            std::future::pending::<()>().await;
+        }
+        return reply;
+    }
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().map(str::to_owned);
+    match Endpoint::parse(&seen.method, &path, query.as_deref()) {
+        Ok(endpoint) => serve(shared, &seen, endpoint, request).await,
+        Err(error) => reply(404, error.to_string()),
+    }
+}
+
+async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Request<Incoming>) -> Reply {
+    let host = request.headers().get("host").map(|value| value.to_str().unwrap().to_owned());
+    let authority = request.uri().authority().map(ToString::to_string).or(host).unwrap_or_default();
+    let media_type = request.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+    let Ok(body) = request.into_body().collect().await else { return reply(400, "cut") };
+    let body = body.to_bytes();
+    let mut content = shared.content.lock().unwrap();
+    match endpoint {
+        Endpoint::Base => reply(200, "{}"),
+        Endpoint::GetManifest { repository, reference } | Endpoint::HeadManifest { repository, reference } => {
+            match content.manifests.get(&(repository.to_string(), reference.to_string())) {
+                Some((media_type, bytes)) => with(reply(200, bytes.clone()), "content-type", media_type),
+                None => reply(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such manifest"}]}"#),
+            }
+        }
+        Endpoint::PutManifest { repository, reference, .. } => {
+            put_manifest(&mut content, &repository, &reference, media_type.unwrap_or_default(), body)
+        }
+        Endpoint::GetBlob { repository, digest } | Endpoint::HeadBlob { repository, digest } => {
+            match content.blobs.get(&(repository.to_string(), digest)) {
+                Some(bytes) => blob(seen, bytes),
+                None => reply(404, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"no such blob"}]}"#),
+            }
+        }
+        Endpoint::StartUpload { repository, .. } => {
+            content.uploads += 1;
+            let path = upload_location(&repository, &UploadId::from_bytes([content.uploads; 16]));
+            started(&shared.spelling.lock().unwrap(), &authority, &path)
+        }
+        Endpoint::FinishUpload { repository, digest, .. } => {
+            let stateful = matches!(*shared.spelling.lock().unwrap(), Spelling::RelativeWithState);
+            if Digest::of(digest.algorithm(), &body) != digest || (stateful && !seen.target.contains("_state=a%3D%2Fb"))
+            {
+                return reply(400, r#"{"errors":[{"code":"DIGEST_INVALID","message":"not what it says"}]}"#);
+            }
+            content.blobs.insert((repository.to_string(), digest), body);
+            reply(201, "")
+        }
+        Endpoint::CancelUpload { .. } => reply(204, ""),
+        _ => reply(405, ""),
+    }
+}
+
+fn put_manifest(
+    content: &mut Content,
+    repository: &RepositoryName,
+    reference: &ManifestReference,
+    media_type: String,
+    body: Bytes,
+) -> Reply {
+    let Ok(manifest) = Manifest::parse(&body, Some(&media_type)) else { return reply(400, "bad manifest") };
+    let has_blob = |digest: &Digest| content.blobs.contains_key(&(repository.to_string(), *digest));
+    let has_manifest = |digest: &Digest| content.manifests.contains_key(&(repository.to_string(), digest.to_string()));
+    let whole = manifest.required_blobs().iter().all(has_blob)
+        && manifest.children().iter().all(|child| has_manifest(&child.digest) || has_blob(&child.digest));
+    if !whole {
+        return reply(400, r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"something is missing"}]}"#);
+    }
+    content.manifests.insert((repository.to_string(), reference.to_string()), (media_type, body));
+    reply(201, "")
+}
+
+fn blob(seen: &Seen, bytes: &Bytes) -> Reply {
+    let from =
+        seen.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    match from {
+        Some(from) if seen.method == Method::GET => {
+            let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+            with(reply(StatusCode::PARTIAL_CONTENT.as_u16(), bytes.slice(from..)), "content-range", &range)
+        }
+        _ => reply(200, bytes.clone()),
+    }
+}
+
+fn started(spelling: &Spelling, authority: &str, path: &str) -> Reply {
+    let location = match spelling {
+        Spelling::Relative => path.to_owned(),
+        Spelling::RelativeWithState => format!("{path}?_state=a%3D%2Fb"),
+        Spelling::Absolute => format!("https://{authority}{path}"),
+        Spelling::Origin(origin) => format!("{origin}{path}"),
+        Spelling::Missing => return reply(202, ""),
+    };
+    with(reply(202, ""), "location", &location)
+}
