@@ -46,6 +46,8 @@ pub use fingerprint::{Fingerprint, Serial};
 pub use host_certs::{CertsLocation, ClientPair, HostCerts, read_host_certs};
 pub use key::{PrivateKey, UnusableKey};
 pub use name::DistinguishedName;
+/// The registry whose directory is read: part of this crate's own signatures.
+pub use portcullis_oci::RegistryHost;
 pub use profile::{EngineProfile, Known, Rule, Rules, SearchRoot};
 pub use signature::SignatureKind;
 pub use visible::{Visible, visible_bytes};

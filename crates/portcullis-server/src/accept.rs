@@ -25,10 +25,13 @@ use crate::generation::Generations;
 use crate::peer::Peer;
 use crate::slots::{Slot, Slots};
 
-/// After a fatal alert: what is still read, and for how long. A socket closed with unread bytes is reset, and the peer
-/// then never sees the alert.
-const LINGER_BYTES: usize = 256 * 1024;
+/// After a fatal alert the peer may still be writing. A socket closed with unread bytes is reset, and the peer's write
+/// then fails before it reads the alert: so bytes are discarded for a while, beyond the budget only as fast as costs
+/// nothing (16 KiB each 10 ms).
 const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_READ: usize = 16 * 1024;
+const LINGER_PAUSE: Duration = Duration::from_millis(10);
 
 /// What Go's `net/http` answers too: engines recognise it.
 const PLAIN_HTTP: &[u8] =
@@ -171,15 +174,19 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
         if stream.shutdown().await.is_err() {
             return;
         }
-        let mut buffer = vec![0; 16 * 1024];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
+        let mut buffer = vec![0; LINGER_READ];
+        let mut budget = LINGER_BYTES;
+        loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+                Ok(read) => budget = budget.saturating_sub(read),
+            }
+            if budget == 0 {
+                tokio::time::sleep(LINGER_PAUSE).await;
             }
         }
     };
+    // Past the deadline the peer has had its chance.
     let _ = tokio::time::timeout(LINGER_TIME, rest).await;
 }
 

@@ -68,13 +68,13 @@ pub enum ServerError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An address is taken, or not this machine's.
-    #[error("cannot listen on {address} ({what}): {source}")]
-    Listen {
+    /// The probe's address is taken, or not this machine's.
+    #[error(
+        "cannot listen on {address} for probes: {source}; set `probe` in the config file to another address or \"off\""
+    )]
+    Probe {
         /// The address.
         address: SocketAddr,
-        /// For what.
-        what: &'static str,
         /// Why not.
         source: io::Error,
     },
@@ -153,7 +153,7 @@ impl Server {
         let (stopper, stop) = watch::channel(false);
         if let Some(address) = self.config.probe {
             let probe = TcpListener::bind(address).await;
-            let probe = probe.map_err(|source| ServerError::Listen { address, what: "probe", source })?;
+            let probe = probe.map_err(|source| ServerError::Probe { address, source })?;
             tokio::spawn(probe::run(probe, Arc::clone(&inside), stop.clone()));
         }
         if let Some(path) = &self.config.admin_socket {

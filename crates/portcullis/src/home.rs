@@ -19,6 +19,7 @@ use crate::exit::Misconfigured;
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
     root: PathBuf,
+    config_file: PathBuf,
     is_default: bool,
 }
 
@@ -29,25 +30,33 @@ pub(crate) struct HomeLock(#[expect(dead_code, reason = "the lock lives as long 
 impl Home {
     /// Where it is, whether it exists or not.
     pub(crate) fn locate(option: Option<&Path>) -> anyhow::Result<Self> {
-        match option {
-            Some(root) => {
-                let root = std::path::absolute(root).context("the working directory is gone")?;
-                Ok(Self { is_default: default_root().is_ok_and(|default| default == root), root })
-            }
-            None => Ok(Self { root: default_root()?, is_default: true }),
-        }
+        let default = default_root();
+        let root = match option {
+            Some(root) => std::path::absolute(root).context("the working directory is gone")?,
+            None => default.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?.clone(),
+        };
+        let is_default = default.is_ok_and(|default| default == root);
+        Ok(Self { config_file: root.join("config.toml"), root, is_default })
     }
 
-    /// A home that is there already: only `up` makes one.
+    /// The home that a config file stands in.
+    pub(crate) fn of_config(config_file: &Path) -> anyhow::Result<Self> {
+        let config_file = std::path::absolute(config_file).context("the working directory is gone")?;
+        let home = Self::locate(config_file.parent())?;
+        Ok(Self { config_file, ..home })
+    }
+
+    /// A home that is there already: only `up` makes one. From here on root acts as its owner.
     pub(crate) fn existing(option: Option<&Path>) -> anyhow::Result<Self> {
         let home = Self::locate(option)?;
-        if !home.config_file().exists() {
+        if !home.config_file.exists() {
             let up = home.command(&["up"]);
             bail!(
                 "there is no home in {} (it has no config.toml)\n  make one: {up}\n  or name another: --home DIR",
                 home.root.display()
             );
         }
+        home.become_owner()?;
         home.check()?;
         Ok(home)
     }
@@ -56,8 +65,8 @@ impl Home {
         &self.root
     }
 
-    pub(crate) fn config_file(&self) -> PathBuf {
-        self.root.join("config.toml")
+    pub(crate) fn config_file(&self) -> &Path {
+        &self.config_file
     }
 
     pub(crate) fn policy_file(&self) -> PathBuf {
@@ -87,7 +96,7 @@ impl Home {
 
     /// Reads the config file.
     pub(crate) fn config(&self) -> anyhow::Result<Config> {
-        read_config(&self.config_file())
+        read_config(&self.config_file)
     }
 
     /// A command of ours for this home, to paste: `--home` is there when it is needed.
@@ -128,12 +137,11 @@ impl Home {
 
     /// Refuses a home that others could have written to.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let config = self.config_file();
         let policy = self.policy_file();
         let pki = self.root.join("pki");
         let trust = self.trust().root;
         let mut problems = Vec::new();
-        for path in [&self.root, &config, &policy, &pki, &trust] {
+        for path in [&self.root, &self.config_file, &policy, &pki, &trust] {
             let Ok(metadata) = fs::metadata(path) else { continue };
             if let Some(fault) = permissions::check_not_writable(path, &metadata, geteuid().as_raw()) {
                 let finding = Finding::new(path, Severity::Fatal, fault);
@@ -165,7 +173,7 @@ impl Home {
 }
 
 /// Reads a config file; what is wrong in it is wrong usage.
-pub(crate) fn read_config(path: &Path) -> anyhow::Result<Config> {
+fn read_config(path: &Path) -> anyhow::Result<Config> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Config::parse(path, &text).map_err(|problems| {
         let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();

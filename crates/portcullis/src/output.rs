@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use portcullis_certs::Severity;
+use portcullis_client::ClientError;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -49,6 +51,21 @@ pub(crate) fn error(error: &anyhow::Error) {
             note(&format!("  because: {cause}"));
         }
         said = cause;
+    }
+    for fix in fixes(error) {
+        note(&format!("  fix: {fix}"));
+    }
+}
+
+/// What to type, where the error knows it and does not say so in its own text.
+fn fixes(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::CertsDir { findings, .. }) => {
+            let fatal = findings.iter().filter(|finding| finding.severity == Severity::Fatal);
+            fatal.map(|finding| finding.fix().to_string()).collect()
+        }
+        Some(error) => error.advice().map(str::to_owned).into_iter().collect(),
+        None => Vec::new(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn start(
             let repository = permit.repository().clone();
             let algorithm = digest.algorithm();
             let upload = blocking(call.store, move |store| store.start_upload(&repository, algorithm, &owner)).await?;
-            receive_and_finish(permit, upload, digest, call.body).await
+            receive_and_finish(permit, upload.private(), digest, call.body).await
         }
         UploadStart::Mount { digest, from } => {
             // A mount reads the source: without the right to pull there it is as if the source had no such blob.

@@ -20,7 +20,6 @@ pub(crate) fn run(command: CertCommand) -> anyhow::Result<()> {
 
 fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.home.home.as_deref())?;
-    home.become_owner()?;
     let lock = home.lock()?;
     let now = OffsetDateTime::now_utc();
     let directory = home.client(args.name.as_str());
@@ -64,7 +63,6 @@ fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
 
 fn new_server(args: &NewServerArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.home.home.as_deref())?;
-    home.become_owner()?;
     let lock = home.lock()?;
     let is_new = add_names(&home, &args.names)?;
     drop(lock);

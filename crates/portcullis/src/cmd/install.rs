@@ -107,11 +107,8 @@ fn engines(args: &InstallArgs) -> Vec<Engine> {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let is_here = |program: &&str| env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let found: Vec<Engine> = ENGINES
-        .iter()
-        .filter(|(_, programs)| programs.iter().any(|program| is_here(program)))
-        .map(|(engine, _)| *engine)
-        .collect();
+    let found: Vec<Engine> =
+        ENGINES.iter().filter(|(_, programs)| programs.iter().any(is_here)).map(|(engine, _)| *engine).collect();
     if found.is_empty() { vec![Engine::Docker] } else { found }
 }
 

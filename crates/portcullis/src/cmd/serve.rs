@@ -5,12 +5,15 @@ use std::net::TcpListener;
 use portcullis_server::{Config, Server};
 
 use crate::args::ServeArgs;
-use crate::home::read_config;
+use crate::home::Home;
 use crate::{listen, output, signals};
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let config = read_config(&args.config)?;
+    let home = Home::of_config(&args.config)?;
+    let config = home.config()?;
     if args.check {
+        home.become_owner()?;
+        home.check()?;
         Server::check(&config)?;
         output::line(&format!(
             "{} is in order: trust, policy and certificate can be served with",
@@ -19,6 +22,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let listener = listen::bind(config.listen)?;
+    home.become_owner()?;
+    home.check()?;
     serve(config, listener, args.log_json, || {})
 }
 

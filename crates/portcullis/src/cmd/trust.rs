@@ -21,17 +21,14 @@ pub(crate) fn run(command: TrustCommand) -> anyhow::Result<()> {
 
 fn add(args: &TrustAddArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.home.home.as_deref())?;
-    // Read before becoming the home's owner: the file may be root's.
-    let file = std::path::absolute(&args.file)?;
     let role = match args.role {
         None => TrustRole::Auto,
         Some(RoleWord::Ca) => TrustRole::Ca,
         Some(RoleWord::Pin) => TrustRole::Pin,
     };
     let trust = TrustDir::new(home.config()?.trust);
-    home.become_owner()?;
     let lock = home.lock()?;
-    let added = trust::add(&trust, &file, role, args.name.as_deref(), OffsetDateTime::now_utc())?;
+    let added = trust::add(&trust, &args.file, role, args.name.as_deref(), OffsetDateTime::now_utc())?;
     drop(lock);
     let Trusted { name, role, certificates, .. } = &added.trusted;
     let again = if added.already { "already trusted" } else { "trusted" };
@@ -47,7 +44,6 @@ fn add(args: &TrustAddArgs) -> anyhow::Result<()> {
 fn remove(args: &TrustRemoveArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.home.home.as_deref())?;
     let trust = TrustDir::new(home.config()?.trust);
-    home.become_owner()?;
     let lock = home.lock()?;
     let removed = trust::remove(&trust, &args.name)?;
     drop(lock);

@@ -29,29 +29,19 @@ const CLIENTS: &str = "clients";
 pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     let home = Home::locate(args.home.home.as_deref())?;
     let is_new = !home.config_file().exists();
-    let listener;
-    let config;
-    {
-        let wanted = args.listen.unwrap_or_else(|| Config::defaults(home.root()).listen);
-        if is_new {
-            // A port that is taken is found before anything is made.
-            listener = listen::bind(wanted)?;
-            home.become_owner()?;
-            let _lock = home.lock()?;
-            home.check()?;
-            make(&home, args, listener.local_addr().unwrap_or(wanted))?;
-            config = with_overrides(home.config()?, args);
-        } else {
-            home.check()?;
-            config = with_overrides(home.config()?, args);
-            listener = listen::bind(config.listen)?;
-            home.become_owner()?;
-            let _lock = home.lock()?;
-            if !args.names.is_empty() {
-                add_names(&home, &args.names)?;
-            }
-        }
+    let config = if is_new { Config::defaults(home.root()) } else { home.config()? };
+    // A port that is taken is found before anything is made, and one below 1024 is opened while we are root.
+    let listener = listen::bind(args.listen.unwrap_or(config.listen))?;
+    home.become_owner()?;
+    home.check()?;
+    let lock = home.lock()?;
+    if is_new {
+        make(&home, args, listener.local_addr()?)?;
+    } else if !args.names.is_empty() {
+        add_names(&home, &args.names)?;
     }
+    drop(lock);
+    let config = with_overrides(home.config()?, args);
     let address = listener.local_addr().unwrap_or(config.listen);
     let greeting = greeting(&home, &config, address, is_new)?;
     serve::serve(config, listener, args.log_json, || greeting.iter().for_each(|line| output::line(line)))
@@ -89,7 +79,7 @@ fn make(home: &Home, args: &UpArgs, listen: SocketAddr) -> anyhow::Result<()> {
         let admin = leaf(&admin.join("client.cert"))?;
         files::write_new(&home.policy_file(), policy(&admin).as_bytes(), 0o644)?;
     }
-    files::write_new(&home.config_file(), config_text(args)?.as_bytes(), 0o644)?;
+    files::write_new(home.config_file(), config_text(args)?.as_bytes(), 0o644)?;
     Ok(())
 }
 

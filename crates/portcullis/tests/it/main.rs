@@ -1,0 +1,28 @@
+//! The whole product as a new user meets it: the real binary, beside dockerd, skopeo, podman, curl and openssl, on a
+//! machine of the test's own (`netns.rs`). A test whose programs or rights are missing records a skip.
+//!
+//! The fixture first, then one module for each promise.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise, and says what the programs said"
+)]
+
+mod dockerd;
+mod netns;
+mod peers;
+mod process;
+mod registry;
+
+mod bad_input;
+mod docker_page;
+mod fixture;
+mod kill9;
+mod large_images;
+mod missing_key;
+mod own_ca;
+mod port_443;
+mod refusals;
+mod roots;
+mod stop;
