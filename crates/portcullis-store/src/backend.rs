@@ -1,0 +1,119 @@
+//! The seam for object stores: keys in, whole objects out. No rename, no append and no directory is visible above it.
+//!
+//! Nothing above this line may assume a local disk, and nothing below it knows what a manifest or a link is.
+
+use std::fmt;
+use std::ops::Range;
+
+use portcullis_oci::UploadId;
+
+use crate::error::StoreError;
+use crate::layout::{Key, Prefix};
+
+/// Where objects are kept.
+///
+/// What a call made visible is durable when it returns `Ok`. A call that returns an error leaves an object as it was or,
+/// where one existed before, perhaps replaced; it leaves nothing else behind.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// The present version of an object.
+    fn stat(&self, key: &Key) -> Result<Option<Stamp>, StoreError>;
+
+    /// Opens an object for many reads.
+    fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, StoreError>;
+
+    /// The bytes of an object that lie in `range`: fewer when it ends earlier.
+    fn read(&self, key: &Key, range: Range<u64>) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(object) = self.open(key)? else { return Ok(None) };
+        let end = range.end.min(object.size());
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(range.start)).unwrap_or(usize::MAX)];
+        let len = object.read_at(&mut bytes, range.start)?;
+        bytes.truncate(len);
+        Ok(Some(bytes))
+    }
+
+    /// Creates or replaces an object.
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes an object. `false`: it was not there.
+    fn delete(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// Removes every object below a prefix. `false`: there was none.
+    fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError>;
+
+    /// At most `n` of the names that follow `prefix/` in keys, up to the next slash, that sort after `after`: in byte
+    /// order of the names themselves (a bucket orders `a/…` after `a-b/…`, so its pages need sorting here).
+    fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError>;
+
+    /// Begins an object that grows before it has a key, with a note beside it.
+    fn stage(&self, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError>;
+
+    /// Goes on with one, and returns the note last written.
+    fn staged(&self, id: &UploadId) -> Result<Option<Staged>, StoreError>;
+
+    /// All objects that grow.
+    fn stages(&self) -> Result<Vec<UploadId>, StoreError>;
+
+    /// Makes all bytes of a stage durable and visible under `key`; the stage is gone then. After an error its bytes
+    /// cannot be trusted any more: discard it, unless the error is [`StoreError::ReadOnly`].
+    fn seal(&self, stage: &mut dyn Stage, key: &Key) -> Result<(), StoreError>;
+
+    /// Throws a stage away. `false`: there was none.
+    fn discard(&self, id: &UploadId) -> Result<bool, StoreError>;
+
+    /// A text that changes whenever bytes of a stage that were not synced may have been lost: a note that carries
+    /// another one tells of a time before that.
+    fn epoch(&self) -> &str;
+
+    /// Whether the previous owner of the storage ended in another epoch.
+    fn epoch_is_new(&self) -> bool;
+
+    /// Free bytes, where that is known.
+    fn free(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Why nothing can be written at the moment.
+    fn read_only(&self) -> Option<String>;
+}
+
+/// An open object. It never changes, and it stays readable when it is deleted.
+pub(crate) trait Object: fmt::Debug + Send + Sync {
+    fn size(&self) -> u64;
+
+    /// Fills `buf` from `offset` on: less only at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError>;
+}
+
+/// An object that grows. One holder at a time; the caller sees to that.
+pub(crate) trait Stage: fmt::Debug + Send + Sync {
+    fn id(&self) -> UploadId;
+
+    fn size(&self) -> Result<u64, StoreError>;
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError>;
+
+    /// Fills `buf` from `offset` on: less only at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError>;
+
+    fn cut(&mut self, size: u64) -> Result<(), StoreError>;
+
+    /// Makes the bytes written so far outlive an epoch. After an error they cannot be trusted any more: discard it,
+    /// unless the error is [`StoreError::ReadOnly`].
+    fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Replaces the note. It survives the end of this process; it may be lost or torn when the epoch changes.
+    fn note(&mut self, note: &[u8]) -> Result<(), StoreError>;
+}
+
+/// An object that grows, as it was found.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) stage: Box<dyn Stage>,
+    pub(crate) note: Vec<u8>,
+}
+
+/// One version of an object: every change of it changes its stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) size: u64,
+    /// On a disk inode, seconds and nanoseconds of the change; in memory a counter.
+    pub(crate) version: (u64, i64, i64),
+}

@@ -1,0 +1,83 @@
+//! Blobs as a repository sees them: a layer link in the repository *and* the data it names.
+
+use portcullis_oci::{Digest, RepositoryName};
+
+use crate::backend::Object;
+use crate::error::StoreError;
+use crate::layout;
+use crate::store::{Inner, Store};
+
+/// An open blob. Its bytes never change and stay readable while this value lives, also when the blob is deleted.
+#[derive(Debug)]
+pub struct Blob {
+    object: Box<dyn Object>,
+}
+
+impl Blob {
+    /// The size in bytes.
+    pub fn size(&self) -> u64 {
+        self.object.size()
+    }
+
+    /// Fills `buf` from `offset` on and returns how much it got: less than asked only at the end.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError> {
+        self.object.read_at(buf, offset)
+    }
+}
+
+impl Store {
+    /// Opens a blob of the repository, once for all its reads.
+    pub fn open_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        let inner = &self.inner;
+        let link = layout::layer_link(repository, digest);
+        let Some(target) = inner.read_link(&link)? else { return Ok(None) };
+        let object = inner.backend.open(&layout::blob_data(&target))?;
+        if object.is_none() {
+            inner.note_damage(&link, "it points to nothing");
+        }
+        Ok(object.map(|object| Blob { object }))
+    }
+
+    /// The size of a blob of the repository. `Some` is a promise: what was found is durable.
+    pub fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let _digest = self.inner.lock_digest(digest);
+        Ok(self.inner.find_blob(repository, digest)?.map(|(_, size)| size))
+    }
+
+    /// Whether the repository has the blob: what a manifest's config and layers are checked with.
+    pub fn has_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.stat_blob(repository, digest)?.is_some())
+    }
+
+    /// Makes a blob of `from` a blob of `to` too, durable on return. `false`: `from` has no such blob under this very
+    /// digest (Distribution's alias links are read, but never written), and the client has to upload it.
+    pub fn mount_blob(&self, from: &RepositoryName, to: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _digest = self.inner.lock_digest(digest);
+        match self.inner.find_blob(from, digest)? {
+            Some((target, _)) if target == *digest => {
+                self.inner.write_link(&layout::layer_link(to, digest), digest)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes the blob out of the repository (its data stays for others). `false`: it was not there.
+    pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _digest = self.inner.lock_digest(digest);
+        self.inner.backend.delete(&layout::layer_link(repository, digest))
+    }
+}
+
+impl Inner {
+    /// The digest that the data lies under, and its size.
+    fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<(Digest, u64)>, StoreError> {
+        let link = layout::layer_link(repository, digest);
+        let Some(target) = self.read_link(&link)? else { return Ok(None) };
+        let stamp = self.backend.stat(&layout::blob_data(&target))?;
+        if stamp.is_none() {
+            self.note_damage(&link, "it points to nothing");
+        }
+        Ok(stamp.map(|stamp| (target, stamp.size)))
+    }
+}

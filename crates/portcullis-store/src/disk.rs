@@ -1,0 +1,203 @@
+//! Every call the store makes to a disk, as one trait, so that a test can fail each of them or cut the power after it.
+//!
+//! Paths are relative to the data directory; the empty path is that directory. Must not know what any file means.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+
+/// The data directory of one store.
+pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// An open file. Closing it makes nothing durable.
+    type File: fmt::Debug + Send + Sync;
+
+    fn open(&self, path: &str, access: Access) -> io::Result<Self::File>;
+    /// Follows symbolic links, as every other call.
+    fn stat(&self, path: &str) -> io::Result<Stamp>;
+    fn make_directory(&self, path: &str, mode: u32) -> io::Result<()>;
+    /// Replaces a file at `to`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    fn remove_file(&self, path: &str) -> io::Result<()>;
+    fn remove_directory(&self, path: &str) -> io::Result<()>;
+    /// Names that are not UTF-8 are left out: nothing of the store's has such a name.
+    fn list(&self, path: &str, each: &mut dyn FnMut(&str, Kind)) -> io::Result<()>;
+    /// Makes the entries of a directory durable, not what they point to.
+    fn sync_directory(&self, path: &str) -> io::Result<()>;
+    /// Makes everything on the filesystem durable.
+    fn sync_everything(&self) -> io::Result<()>;
+    /// Bytes that a process without privileges may still use.
+    fn free(&self) -> io::Result<u64>;
+    /// A text that changes whenever unsynced bytes may have been lost.
+    fn boot_id(&self) -> String;
+
+    fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    fn cut(&self, file: &Self::File, len: u64) -> io::Result<()>;
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+    fn stamp(&self, file: &Self::File) -> io::Result<Stamp>;
+    /// `false`: another process holds it. Let go of when the file is dropped.
+    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Reading and writing; the file exists.
+    Write,
+    /// Reading and writing; the file is made, and must not exist.
+    Create,
+    /// Reading and writing; the file is made if it does not exist.
+    CreateIfMissing,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    Other,
+}
+
+/// One version of a file: whoever replaces or changes it changes its stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) kind: Kind,
+    pub(crate) size: u64,
+    pub(crate) inode: u64,
+    pub(crate) modified: (i64, i64),
+}
+
+/// A directory of the machine.
+#[derive(Debug)]
+pub(crate) struct RealDisk {
+    root: OwnedFd,
+}
+
+impl RealDisk {
+    /// Opens `root`, and makes it if it is missing.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let root = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { root })
+    }
+
+    fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, if path.is_empty() { "." } else { path }, flags, Mode::empty())?)
+    }
+}
+
+impl Disk for RealDisk {
+    type File = OwnedFd;
+
+    fn open(&self, path: &str, access: Access) -> io::Result<OwnedFd> {
+        // O_NONBLOCK: a FIFO in a damaged tree must not hold a thread for ever.
+        let flags = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let flags = flags
+            | match access {
+                Access::Read => OFlags::RDONLY,
+                Access::Write => OFlags::RDWR,
+                Access::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+                Access::CreateIfMissing => OFlags::RDWR | OFlags::CREATE,
+            };
+        Ok(rustix::fs::openat(&self.root, path, flags, Mode::from_raw_mode(0o644))?)
+    }
+
+    fn stat(&self, path: &str) -> io::Result<Stamp> {
+        Ok(stamp(&rustix::fs::statat(&self.root, path, AtFlags::empty())?))
+    }
+
+    fn make_directory(&self, path: &str, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.root, path, Mode::from_raw_mode(mode))?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.root, from, &self.root, to)?)
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.root, path, AtFlags::empty())?)
+    }
+
+    fn remove_directory(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.root, path, AtFlags::REMOVEDIR)?)
+    }
+
+    fn list(&self, path: &str, each: &mut dyn FnMut(&str, Kind)) -> io::Result<()> {
+        let mut entries = Dir::new(self.open_directory(path)?)?;
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            match entry.file_type() {
+                _ if name == "." || name == ".." => {}
+                FileType::RegularFile => each(name, Kind::File),
+                FileType::Directory => each(name, Kind::Directory),
+                // Some filesystems do not say, and a link says nothing of its target.
+                _ => each(name, self.stat(&format!("{path}/{name}")).map_or(Kind::Other, |stamp| stamp.kind)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open_directory(path)?)?)
+    }
+
+    fn sync_everything(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let filesystem = rustix::fs::fstatvfs(&self.root)?;
+        Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
+    }
+
+    fn boot_id(&self) -> String {
+        // Where /proc is hidden every start counts as another boot: uploads are then hashed again, never trusted.
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim_end().to_owned())
+    }
+
+    fn read_at(&self, file: &OwnedFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *buf, offset))?)
+    }
+
+    fn write_at(&self, file: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    }
+
+    fn cut(&self, file: &OwnedFd, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(file, len)?)
+    }
+
+    fn sync_data(&self, file: &OwnedFd) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    fn stamp(&self, file: &OwnedFd) -> io::Result<Stamp> {
+        Ok(stamp(&rustix::fs::fstat(file)?))
+    }
+
+    fn try_lock(&self, file: &OwnedFd) -> io::Result<bool> {
+        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn stamp(stat: &Stat) -> Stamp {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Other,
+    };
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Stamp { kind, size, inode: stat.st_ino, modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()) }
+}

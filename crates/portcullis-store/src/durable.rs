@@ -1,0 +1,405 @@
+//! Files that are whole or absent, and durable when a call returns: written aside, synced, renamed into place, and
+//! every directory on the way synced too.
+//!
+//! Also owns what follows from a failed sync: the kernel then marks the lost pages clean, so that syncing once more
+//! would succeed and prove nothing. The operation fails, what it had made visible is taken away, and nothing is written
+//! until a new file could be written and synced. Must not know what is stored.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::disk::{Access, Disk};
+use crate::error::{SpaceLimit, StoreError};
+use crate::layout;
+
+/// How many directories are remembered as durable. Forgetting one costs a needless sync.
+const MAX_SETTLED: usize = 16_384;
+
+/// How often a disk that fails is tried again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a rename is tried whose directory another operation has just removed.
+const MAX_RENAMES: u32 = 8;
+
+/// Writes to a disk such that a power cut loses nothing that was acknowledged.
+#[derive(Debug)]
+pub(crate) struct Durable<D> {
+    disk: D,
+    /// Where the data directory is, for messages.
+    root: PathBuf,
+    next_temporary: AtomicU64,
+    /// Directories whose own entry, and that of all above them, is known to be durable. A directory that merely exists
+    /// proves nothing: another operation may have made it and not synced it yet.
+    settled: Mutex<HashSet<String>>,
+    failed: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    last_probe: Option<Instant>,
+}
+
+impl<D: Disk> Durable<D> {
+    pub(crate) fn new(disk: D, root: PathBuf) -> Self {
+        Self {
+            disk,
+            root,
+            next_temporary: AtomicU64::new(0),
+            settled: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// A name in the directory of temporaries that nothing else has.
+    pub(crate) fn temporary(&self) -> String {
+        layout::temporary(self.next_temporary.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes `path` hold `bytes`, whole and durable. After an error it holds what it held before or, when it existed,
+    /// perhaps the new bytes.
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let temporary = self.temporary();
+        let done = self.write_new(&temporary, bytes, true).and_then(|()| self.place(&temporary, path));
+        if done.is_err() {
+            self.discard(&temporary);
+        }
+        done
+    }
+
+    /// Makes `path` hold `bytes`, whole also when this process dies, but not synced.
+    pub(crate) fn put_unsynced(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let temporary = self.temporary();
+        let done = self.write_new(&temporary, bytes, false).and_then(|()| self.rename(&temporary, path));
+        if done.is_err() {
+            self.discard(&temporary);
+        }
+        done
+    }
+
+    /// Moves a synced file to `to` and makes that durable. After an error `to` is as it was or, when it existed,
+    /// perhaps replaced.
+    pub(crate) fn place(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let existed = !self.disk.stat(to).is_err_and(|error| is_absence(&error));
+        let mut made = Vec::new();
+        let done = self.rename_into_place(from, to, &mut made).and_then(|()| self.settle(layout::parent(to)));
+        if done.is_err() {
+            if !existed {
+                self.discard(to);
+            }
+            for directory in made.iter().rev() {
+                // Fails when another operation has put something there meanwhile: then it stays.
+                let _ = self.disk.remove_directory(directory);
+            }
+        }
+        done
+    }
+
+    /// Removes a file, or a directory and all below it, at once and durably. `false`: it was not there.
+    pub(crate) fn remove(&self, path: &str) -> Result<bool, StoreError> {
+        self.check_writable()?;
+        let below = format!("{path}/");
+        self.settled().retain(|directory| directory != path && !directory.starts_with(&below));
+        let Some(aside) = self.set_aside(path)? else { return Ok(false) };
+        if let Err(error) = self.sync_directory(layout::parent(path)) {
+            // It comes back: if it stayed away, the next attempt would find nothing and acknowledge that, although a
+            // power cut could still bring it back.
+            let _ = self.disk.rename(&aside, path);
+            return Err(error);
+        }
+        self.discard(&aside);
+        // An empty directory says nothing; it need not go durably.
+        let parent = layout::parent(path);
+        self.settled().remove(parent);
+        let _ = self.disk.remove_directory(parent);
+        Ok(true)
+    }
+
+    /// Moves something among the temporaries, where no reader and no later start finds it. `None`: it was not there.
+    pub(crate) fn set_aside(&self, path: &str) -> Result<Option<String>, StoreError> {
+        let aside = self.temporary();
+        match self.disk.rename(path, &aside) {
+            Err(error) if is_absence(&error) => Ok(None),
+            done => done.map_err(self.fault("remove", path)).map(|()| Some(aside)),
+        }
+    }
+
+    /// Makes a file with these bytes, where nothing was.
+    pub(crate) fn write_new(&self, path: &str, bytes: &[u8], sync: bool) -> Result<(), StoreError> {
+        let file = self.disk.open(path, Access::Create).map_err(self.fault("make", path))?;
+        self.write_at(&file, path, bytes, 0)?;
+        if sync { self.sync_data(&file, path) } else { Ok(()) }
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) fn write_at(&self, file: &D::File, path: &str, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        let (mut rest, mut offset) = (bytes, offset);
+        while !rest.is_empty() {
+            let written = match self.disk.write_at(file, rest, offset) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                done => done,
+            };
+            let written = written.map_err(self.fault("write", path))?;
+            rest = &rest[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes the bytes of a file durable. A failure makes the store read-only.
+    pub(crate) fn sync_data(&self, file: &D::File, path: &str) -> Result<(), StoreError> {
+        self.disk.sync_data(file).map_err(|error| self.sync_failed(path, error))
+    }
+
+    /// Makes everything durable that anybody has written before this process had the directory for itself.
+    pub(crate) fn sync_everything(&self) -> Result<(), StoreError> {
+        self.disk.sync_everything().map_err(|error| self.sync_failed("", error))
+    }
+
+    /// Makes one directory, which may exist, and all above it.
+    pub(crate) fn make_directories(&self, path: &str, made: &mut Vec<String>) -> Result<(), StoreError> {
+        let mut error = match self.make_directory(path, made) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if error.kind() == io::ErrorKind::NotFound && !path.is_empty() {
+            self.make_directories(layout::parent(path), made)?;
+            match self.make_directory(path, made) {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(self.fault("make the directory", path)(error))
+    }
+
+    /// Removes a file, or a directory and all below it, that no acknowledgement rests on.
+    pub(crate) fn discard(&self, path: &str) {
+        if let Err(error) = self.remove_all(path)
+            && !is_absence(&error)
+        {
+            tracing::warn!(path, %error, "a temporary stays until the next start");
+        }
+    }
+
+    /// Empties a directory.
+    pub(crate) fn remove_all_below(&self, path: &str) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.disk.list(path, &mut |name, _| names.push(name.to_owned()))?;
+        names.iter().try_for_each(|name| self.remove_all(&format!("{path}/{name}")))
+    }
+
+    fn remove_all(&self, path: &str) -> io::Result<()> {
+        // Tried as a file first: a symbolic link to a directory must not be followed.
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                self.remove_all_below(path)?;
+                self.disk.remove_directory(path)
+            }
+            done => done,
+        }
+    }
+
+    /// Refuses while the store is read-only, and tries at most once a second whether it still has to be.
+    pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = failure.as_mut() else { return Ok(()) };
+        if known.last_probe.is_none_or(|last| last.elapsed() >= PROBE_INTERVAL) {
+            match self.probe() {
+                Ok(()) => {
+                    tracing::info!("writing and syncing works again: the store is writable");
+                    *failure = None;
+                    self.failed.store(false, Ordering::Release);
+                    return Ok(());
+                }
+                Err(error) => {
+                    known.reason = error.to_string();
+                    known.last_probe = Some(Instant::now());
+                }
+            }
+        }
+        Err(StoreError::ReadOnly { reason: known.reason.clone() })
+    }
+
+    /// Why nothing is written at the moment.
+    pub(crate) fn read_only(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|failure| failure.reason.clone())
+    }
+
+    /// An error of the disk with what was tried, or the one that says the disk is full.
+    pub(crate) fn fault<'a>(
+        &'a self,
+        action: &'static str,
+        path: &'a str,
+    ) -> impl FnOnce(io::Error) -> StoreError + 'a {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                StoreError::NoSpace { limit: SpaceLimit::Disk }
+            }
+            _ => StoreError::Io { action, path: self.root.join(path), source },
+        }
+    }
+
+    fn rename_into_place(&self, from: &str, to: &str, made: &mut Vec<String>) -> Result<(), StoreError> {
+        let directory = layout::parent(to);
+        for _ in 1..MAX_RENAMES {
+            if !self.settled().contains(directory) {
+                self.make_directories(directory, made)?;
+            }
+            match self.disk.rename(from, to) {
+                // The directory was there a moment ago: its last entry has just been deleted, and it with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.settled().remove(directory),
+                done => return done.map_err(self.fault("write", to)),
+            };
+        }
+        self.rename(from, to)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.disk.rename(from, to).map_err(self.fault("write", to))
+    }
+
+    /// Makes the entries of a directory durable, and every directory above it that is not known to be.
+    fn settle(&self, directory: &str) -> Result<(), StoreError> {
+        self.sync_directory(directory)?;
+        let mut unsettled = Vec::new();
+        let mut at = directory;
+        while !at.is_empty() {
+            if !self.settled().contains(at) {
+                self.sync_directory(layout::parent(at))?;
+                unsettled.push(at.to_owned());
+            }
+            at = layout::parent(at);
+        }
+        let mut settled = self.settled();
+        if settled.len() + unsettled.len() > MAX_SETTLED {
+            settled.clear();
+        }
+        settled.extend(unsettled);
+        Ok(())
+    }
+
+    fn make_directory(&self, path: &str, made: &mut Vec<String>) -> io::Result<()> {
+        match self.disk.make_directory(path, layout::directory_mode(path)) {
+            Ok(()) => {
+                self.settled().remove(path);
+                made.push(path.to_owned());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sync_directory(&self, path: &str) -> Result<(), StoreError> {
+        self.disk.sync_directory(path).map_err(|error| self.sync_failed(path, error))
+    }
+
+    fn sync_failed(&self, path: &str, error: io::Error) -> StoreError {
+        let reason = format!("cannot sync {}: {error}", self.root.join(path).display());
+        tracing::error!(%reason, "a sync failed: nothing is written until a probe succeeds");
+        self.settled().clear();
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure { reason, last_probe: None });
+        self.failed.store(true, Ordering::Release);
+        self.fault("sync", path)(error)
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        let path = self.temporary();
+        let file = self.disk.open(&path, Access::Create)?;
+        let done = self
+            .disk
+            .write_at(&file, b"probe", 0)
+            .and_then(|_| self.disk.sync_data(&file))
+            .and_then(|()| self.disk.sync_directory(layout::TMP));
+        self.discard(&path);
+        done
+    }
+
+    fn settled(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an error says that there is no such file, and not that it cannot be read.
+pub(crate) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::model::{Loss, ModelDisk};
+
+    fn durable() -> (ModelDisk, Durable<ModelDisk>) {
+        let disk = ModelDisk::new();
+        disk.make_directory("portcullis", 0o700).unwrap();
+        disk.make_directory(layout::TMP, 0o700).unwrap();
+        disk.sync_everything().unwrap();
+        (disk.clone(), Durable::new(disk, PathBuf::from("/data")))
+    }
+
+    #[test]
+    fn a_directory_that_another_operation_has_just_made_is_not_yet_durable() {
+        let (disk, durable) = durable();
+        for path in ["a", "a/b", "a/b/c"] {
+            disk.make_directory(path, 0o755).unwrap();
+        }
+        durable.put("a/b/c/file", b"bytes").unwrap();
+        disk.power_cut(Loss::Everything);
+        assert_eq!(disk.tree()["a/b/c/file"], b"bytes");
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_and_made_again_is_not_yet_durable() {
+        let (disk, durable) = durable();
+        durable.put("a/b/file", b"old").unwrap();
+        assert!(durable.remove("a/b").unwrap());
+        durable.put("a/b/file", b"new").unwrap();
+        assert!(durable.remove("a/b/file").unwrap());
+        durable.put("a/b/file", b"newer").unwrap();
+        disk.power_cut(Loss::Everything);
+        assert_eq!(disk.tree()["a/b/file"], b"newer");
+    }
+
+    #[test]
+    fn a_directory_that_somebody_removes_behind_our_back_is_made_again() {
+        let (disk, durable) = durable();
+        durable.put("a/b/file", b"old").unwrap();
+        disk.remove_file("a/b/file").unwrap();
+        disk.remove_directory("a/b").unwrap();
+        disk.remove_directory("a").unwrap();
+        durable.put("a/b/file", b"new").unwrap();
+        disk.power_cut(Loss::Everything);
+        assert_eq!(disk.tree()["a/b/file"], b"new");
+    }
+
+    #[test]
+    fn a_directory_known_to_be_durable_is_not_synced_again() {
+        let (disk, durable) = durable();
+        let calls = |path: &str| {
+            disk.arm(None);
+            durable.put(path, b"bytes").unwrap();
+            disk.calls()
+        };
+        let first = calls("a/b/c/one");
+        let second = calls("a/b/c/two");
+        // Open, write, sync, stat, rename, sync.
+        assert_eq!(second, 6);
+        assert!(first > second);
+    }
+}

@@ -1,0 +1,94 @@
+//! Everything that can go wrong in the store, split by what the caller can do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use portcullis_oci::{Digest, UploadId};
+
+/// Why the store could not do what it was asked. Absence is never an error: readers answer `None`.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A disk call failed. The operation had no effect that anyone may rely on; the store goes on.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as an infinitive: `read`, `write`, `sync`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process owns this data directory.
+    #[error("{} is in use{}: stop that process, or wait for it with `lock_wait`", path.display(), holder(*.pid, .socket.as_ref()))]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, if the file says so.
+        pid: Option<u32>,
+        /// Where that process listens for commands.
+        socket: Option<PathBuf>,
+    },
+    /// The disk, the quota or the part of it that `reserve` leaves free is used up.
+    #[error("no space left in the store: {limit}")]
+    NoSpace {
+        /// What was reached.
+        limit: SpaceLimit,
+    },
+    /// A sync failed and the probe that would end the read-only state fails too.
+    #[error("the store is read-only since a sync failed ({reason}): check the disk and the kernel's log")]
+    ReadOnly {
+        /// What the kernel said.
+        reason: String,
+    },
+    /// No such upload in this repository for this owner.
+    #[error("upload {id} is unknown")]
+    UploadUnknown {
+        /// The upload asked for.
+        id: UploadId,
+    },
+    /// Another request is writing to this upload at the moment.
+    #[error("upload {id} is being written by another request")]
+    UploadBusy {
+        /// The upload asked for.
+        id: UploadId,
+    },
+    /// The bytes are not those that the digest names. Nothing of them was kept.
+    #[error("content has digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What the caller named.
+        expected: Box<Digest>,
+        /// What the bytes have.
+        actual: Box<Digest>,
+    },
+}
+
+/// What ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpaceLimit {
+    /// The kernel refused a write.
+    Disk,
+    /// A write would have begun below [`StoreOptions::reserve`](crate::StoreOptions::reserve).
+    Reserve {
+        /// Bytes free on the disk.
+        free: u64,
+        /// Bytes that stay free.
+        reserve: u64,
+    },
+}
+
+impl fmt::Display for SpaceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk => f.write_str("the disk or its quota is full"),
+            Self::Reserve { free, reserve } => write!(f, "{free} bytes are free and `reserve` keeps {reserve}"),
+        }
+    }
+}
+
+fn holder(pid: Option<u32>, socket: Option<&PathBuf>) -> String {
+    let pid = pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+    let socket = socket.map(|socket| format!(" (socket {})", socket.display())).unwrap_or_default();
+    pid + &socket
+}

@@ -1,0 +1,160 @@
+//! Where everything lies: the only code that spells a path or a key of the store.
+//!
+//! ```text
+//! <data>/docker/registry/v2/                        CNCF Distribution's own tree, 0755 and 0644
+//!   blobs/<algorithm>/<first two hex>/<hex>/data
+//!   repositories/<name>/
+//!     _layers/<algorithm>/<hex>/link
+//!     _manifests/revisions/<algorithm>/<hex>/link
+//!     _manifests/tags/<tag>/current/link            (Distribution also has index/ beside current/: never written here)
+//! <data>/portcullis/                                ours, 0700
+//!   lock                                            who owns the directory: flock, and JSON for people
+//!   tmp/                                            emptied at every start
+//!   uploads/<uuid>/data                             the bytes so far
+//!   uploads/<uuid>/state                            JSON: whose it is, and how far it got
+//! ```
+//!
+//! A link holds the digest as text, `sha256:…`, with no newline. Must not know how anything is read or written.
+
+use portcullis_oci::{Digest, RepositoryName, Tag, UploadId};
+
+/// The file that is locked by the process that owns the directory.
+pub(crate) const LOCK: &str = "portcullis/lock";
+/// Temporaries of every kind.
+pub(crate) const TMP: &str = "portcullis/tmp";
+/// One directory for each open upload.
+pub(crate) const UPLOADS: &str = "portcullis/uploads";
+
+const OURS: &str = "portcullis";
+const BLOBS: &str = "docker/registry/v2/blobs";
+const REPOSITORIES: &str = "docker/registry/v2/repositories";
+
+/// The longest link that is read: a sha512 digest has 135 bytes.
+pub(crate) const MAX_LINK_BYTES: u64 = 256;
+
+/// The name of one stored object: a path relative to `<data>`, or a key in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key(String);
+
+/// A place that holds objects, without a slash at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prefix(String);
+
+impl Key {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Prefix {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+pub(crate) fn blob_data(digest: &Digest) -> Key {
+    let hex = digest.hex();
+    Key(format!("{BLOBS}/{}/{}/{hex}/data", digest.algorithm(), &hex[..2]))
+}
+
+pub(crate) fn layer_link(repository: &RepositoryName, digest: &Digest) -> Key {
+    Key(format!("{REPOSITORIES}/{repository}/_layers/{}/{}/link", digest.algorithm(), digest.hex()))
+}
+
+pub(crate) fn revision_link(repository: &RepositoryName, digest: &Digest) -> Key {
+    Key(format!("{REPOSITORIES}/{repository}/_manifests/revisions/{}/{}/link", digest.algorithm(), digest.hex()))
+}
+
+pub(crate) fn tag_link(repository: &RepositoryName, tag: &Tag) -> Key {
+    Key(format!("{REPOSITORIES}/{repository}/_manifests/tags/{tag}/current/link"))
+}
+
+/// All of one tag: `current/` and whatever `index/` Distribution has left beside it.
+pub(crate) fn tag(repository: &RepositoryName, tag: &Tag) -> Prefix {
+    Prefix(format!("{REPOSITORIES}/{repository}/_manifests/tags/{tag}"))
+}
+
+pub(crate) fn tags(repository: &RepositoryName) -> Prefix {
+    Prefix(format!("{REPOSITORIES}/{repository}/_manifests/tags"))
+}
+
+/// The places of which at least one holds something when the repository exists.
+pub(crate) fn marks_of_repository(repository: &RepositoryName) -> [Prefix; 2] {
+    ["_manifests", "_layers"].map(|mark| Prefix(format!("{REPOSITORIES}/{repository}/{mark}")))
+}
+
+/// What lies below some leading components of repository names; the empty path is the root of them all.
+pub(crate) fn repositories_below(path: &str) -> Prefix {
+    if path.is_empty() { Prefix(REPOSITORIES.to_owned()) } else { Prefix(format!("{REPOSITORIES}/{path}")) }
+}
+
+pub(crate) fn upload(id: &UploadId) -> String {
+    format!("{UPLOADS}/{id}")
+}
+
+/// The bytes of an upload whose directory is `upload`, wherever that has been moved.
+pub(crate) fn upload_data(upload: &str) -> String {
+    format!("{upload}/data")
+}
+
+/// The state beside them.
+pub(crate) fn upload_state(upload: &str) -> String {
+    format!("{upload}/state")
+}
+
+/// A temporary: `number` is used once in the life of a process.
+pub(crate) fn temporary(number: u64) -> String {
+    format!("{TMP}/{number}")
+}
+
+/// The mode a directory is made with.
+pub(crate) fn directory_mode(path: &str) -> u32 {
+    if path == OURS || path.starts_with("portcullis/") { 0o700 } else { 0o755 }
+}
+
+/// The directory that holds `path`; the data directory itself is the empty path.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_oci::Algorithm;
+
+    #[test]
+    fn keys_are_those_of_distribution() {
+        let repository: RepositoryName = "team/app".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(blob_data(&digest).as_str(), format!("docker/registry/v2/blobs/sha256/e3/{hex}/data"));
+        assert_eq!(
+            layer_link(&repository, &digest).as_str(),
+            format!("docker/registry/v2/repositories/team/app/_layers/sha256/{hex}/link")
+        );
+        assert_eq!(
+            revision_link(&repository, &digest).as_str(),
+            format!("docker/registry/v2/repositories/team/app/_manifests/revisions/sha256/{hex}/link")
+        );
+        assert_eq!(
+            tag_link(&repository, &"1.0".parse().unwrap()).as_str(),
+            "docker/registry/v2/repositories/team/app/_manifests/tags/1.0/current/link"
+        );
+    }
+
+    #[test]
+    fn only_our_own_directories_are_private() {
+        for ours in ["portcullis", TMP, UPLOADS] {
+            assert_eq!(directory_mode(ours), 0o700, "{ours}");
+        }
+        for theirs in ["docker", BLOBS, "docker/registry/v2/repositories/portcullis"] {
+            assert_eq!(directory_mode(theirs), 0o755, "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_parent_of_a_top_directory_is_the_data_directory() {
+        assert_eq!(parent("docker"), "");
+        assert_eq!(parent(LOCK), "portcullis");
+    }
+}

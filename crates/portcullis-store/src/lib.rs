@@ -1,0 +1,34 @@
+//! Content-addressed storage in CNCF Distribution's layout, durable. Knows no HTTP, TLS or identity.
+//!
+//! A volume of `registry:2` or `registry:3` opens as it is, and can go back. Every call blocks: an async server makes
+//! them on its blocking pool. What is acknowledged is durable, and what is absent or damaged reads as `None`.
+//!
+//! [`Store`] is the way in: [blobs](Store::open_blob), [uploads](Store::start_upload),
+//! [manifests](Store::put_manifest), [tags](Store::tags).
+
+mod store;
+
+mod blob;
+mod manifest;
+mod tag;
+mod upload;
+
+mod backend;
+mod durable;
+mod layout;
+mod link;
+mod local;
+mod lock;
+
+mod disk;
+
+mod error;
+
+#[cfg(test)]
+mod tests;
+
+pub use blob::Blob;
+pub use error::{SpaceLimit, StoreError};
+pub use manifest::StoredManifest;
+pub use store::{Health, Store, StoreOptions};
+pub use upload::Upload;

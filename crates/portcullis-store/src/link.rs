@@ -1,0 +1,58 @@
+//! Links: small objects that hold a digest as text, and so make content visible in a repository.
+//!
+//! Real volumes are damaged, and 2.x servers wrote links in place, without a sync: a link that is empty, garbled or
+//! points to nothing is as if it were not there. It is counted, and never an error.
+
+use std::sync::atomic::Ordering;
+
+use portcullis_oci::Digest;
+
+use crate::error::StoreError;
+use crate::layout::{self, Key};
+use crate::store::Inner;
+
+impl Inner {
+    /// What a link points to.
+    pub(crate) fn read_link(&self, link: &Key) -> Result<Option<Digest>, StoreError> {
+        let Some(text) = self.backend.read(link, 0..layout::MAX_LINK_BYTES)? else { return Ok(None) };
+        let digest = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+        if digest.is_none() {
+            self.note_damage(link, "it holds no digest");
+        }
+        Ok(digest)
+    }
+
+    /// Makes content visible through a link that has only one right content. The caller holds the digest's lock.
+    pub(crate) fn write_link(&self, link: &Key, digest: &Digest) -> Result<(), StoreError> {
+        self.put_fixed(link, digest.to_string().as_bytes()).map(drop)
+    }
+
+    /// The same for `data` that was written a moment ago, under the same lock: without the link nobody could reach it,
+    /// so after an error it goes again, and with it the space it takes.
+    pub(crate) fn write_first_link(&self, link: &Key, digest: &Digest, data: &Key) -> Result<(), StoreError> {
+        let done = self.write_link(link, digest);
+        if done.is_err() {
+            // Best effort: the collector finds what stays.
+            let _ = self.backend.delete(data);
+        }
+        done
+    }
+
+    /// Writes an object that has only one right content. What is there and right is left alone: while the digest's
+    /// lock is held, what is visible is durable. What is there and wrong is removed first, so that after an error
+    /// nothing is visible that may not be durable. `false`: it was there.
+    pub(crate) fn put_fixed(&self, key: &Key, bytes: &[u8]) -> Result<bool, StoreError> {
+        match self.backend.read(key, 0..bytes.len() as u64 + 1)? {
+            Some(present) if present == bytes => return Ok(false),
+            Some(_) => self.backend.delete(key).map(drop)?,
+            None => {}
+        }
+        self.backend.put(key, bytes).map(|()| true)
+    }
+
+    /// Counts something damaged that is treated as absent.
+    pub(crate) fn note_damage(&self, key: &Key, what: &'static str) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(key = key.as_str(), what, "treated as absent");
+    }
+}

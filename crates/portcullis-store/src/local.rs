@@ -1,0 +1,271 @@
+//! Objects as files of a disk: a key is a path, a stage is a directory under `uploads/`.
+//!
+//! Must not know what an object means.
+
+use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_oci::UploadId;
+
+use crate::backend::{Backend, Object, Stage, Staged, Stamp};
+use crate::disk::{self, Access, Disk, Kind};
+use crate::durable::{Durable, is_absence};
+use crate::error::StoreError;
+use crate::layout::{self, Key, Prefix};
+use crate::lock::{self, Holder, Lock};
+
+/// The data directory, owned by this process while this value lives.
+#[derive(Debug)]
+pub(crate) struct LocalBackend<D: Disk> {
+    durable: Arc<Durable<D>>,
+    boot_id: String,
+    lock: Lock<D::File>,
+}
+
+impl<D: Disk> LocalBackend<D> {
+    /// Locks the directory and empties the temporaries of whoever had it before. Walks nothing else.
+    pub(crate) fn open(disk: D, root: &Path, socket: Option<PathBuf>, lock_wait: Duration) -> Result<Self, StoreError> {
+        let durable = Durable::new(disk, root.to_owned());
+        durable.make_directories(layout::parent(layout::LOCK), &mut Vec::new())?;
+        let holder = Holder { pid: std::process::id(), socket, boot_id: durable.disk().boot_id() };
+        let lock = lock::take(&durable, root, &holder, lock_wait)?;
+        for directory in [layout::TMP, layout::UPLOADS] {
+            durable.make_directories(directory, &mut Vec::new())?;
+        }
+        durable.remove_all_below(layout::TMP).map_err(durable.fault("empty", layout::TMP))?;
+        // Whoever wrote here before may have died between a rename and its sync, or be a server that never syncs
+        // directories. What is visible now will be acknowledged (a HEAD answers 200), so it must be durable first.
+        if let Err(error) = durable.sync_everything() {
+            tracing::error!(%error, "the store opens read-only");
+        }
+        Ok(Self { durable: Arc::new(durable), boot_id: holder.boot_id, lock })
+    }
+
+    fn disk(&self) -> &D {
+        self.durable.disk()
+    }
+
+    /// `None` if there is no such thing, or no regular file.
+    fn open_file(&self, path: &str, access: Access) -> Result<Option<(D::File, disk::Stamp)>, StoreError> {
+        let file = match self.disk().open(path, access) {
+            Err(error) if is_absence(&error) || error.kind() == std::io::ErrorKind::IsADirectory => return Ok(None),
+            opened => opened.map_err(self.durable.fault("open", path))?,
+        };
+        let stamp = self.disk().stamp(&file).map_err(self.durable.fault("read", path))?;
+        Ok((stamp.kind == Kind::File).then_some((file, stamp)))
+    }
+
+    fn local_stage(&self, id: UploadId, file: D::File) -> Box<dyn Stage> {
+        let path = layout::upload_data(&layout::upload(&id));
+        Box::new(LocalStage { durable: Arc::clone(&self.durable), id, path, file, synced: false })
+    }
+
+    fn make_stage(&self, aside: &str, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError> {
+        self.durable.make_directories(aside, &mut Vec::new())?;
+        self.durable.write_new(&layout::upload_state(aside), note, false)?;
+        let data = layout::upload_data(aside);
+        let file = self.disk().open(&data, Access::Create).map_err(self.durable.fault("make", &data))?;
+        let path = layout::upload(id);
+        self.disk().rename(aside, &path).map_err(self.durable.fault("make", &path))?;
+        Ok(self.local_stage(*id, file))
+    }
+}
+
+impl<D: Disk> Backend for LocalBackend<D> {
+    fn stat(&self, key: &Key) -> Result<Option<Stamp>, StoreError> {
+        match self.disk().stat(key.as_str()) {
+            Ok(stamp) => Ok((stamp.kind == Kind::File).then(|| stamp.into())),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(self.durable.fault("read", key.as_str())(error)),
+        }
+    }
+
+    fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, StoreError> {
+        let Some((file, stamp)) = self.open_file(key.as_str(), Access::Read)? else { return Ok(None) };
+        let durable = Arc::clone(&self.durable);
+        Ok(Some(Box::new(LocalObject { durable, path: key.clone(), file, size: stamp.size })))
+    }
+
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
+        self.durable.put(key.as_str(), bytes)
+    }
+
+    fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        self.durable.remove(key.as_str())
+    }
+
+    fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError> {
+        self.durable.remove(prefix.as_str())
+    }
+
+    fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError> {
+        // A heap of the n smallest: a directory of 100,000 tags must not be held to answer with ten of them.
+        let mut smallest = BinaryHeap::with_capacity(n.min(1024) + 1);
+        let listed = self.disk().list(prefix.as_str(), &mut |name, _| {
+            let wanted = after.is_none_or(|after| name > after);
+            if wanted && (smallest.len() < n || smallest.peek().is_some_and(|last: &String| name < last.as_str())) {
+                smallest.push(name.to_owned());
+                if smallest.len() > n {
+                    smallest.pop();
+                }
+            }
+        });
+        match listed {
+            Err(error) if is_absence(&error) => Ok(Vec::new()),
+            done => done.map_err(self.durable.fault("list", prefix.as_str())).map(|()| smallest.into_sorted_vec()),
+        }
+    }
+
+    fn stage(&self, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError> {
+        self.durable.check_writable()?;
+        // Made aside and moved as a whole, so that an upload never lies there without its state.
+        let aside = self.durable.temporary();
+        let made = self.make_stage(&aside, id, note);
+        if made.is_err() {
+            self.durable.discard(&aside);
+        }
+        made
+    }
+
+    fn staged(&self, id: &UploadId) -> Result<Option<Staged>, StoreError> {
+        const MAX_NOTE_BYTES: usize = 64 * 1024;
+        let path = layout::upload(id);
+        let state = layout::upload_state(&path);
+        let Some((file, _)) = self.open_file(&state, Access::Read)? else { return Ok(None) };
+        let mut note = vec![0; MAX_NOTE_BYTES];
+        let len = read_full(self.disk(), &file, &mut note, 0).map_err(self.durable.fault("read", &state))?;
+        note.truncate(len);
+        let Some((file, _)) = self.open_file(&layout::upload_data(&path), Access::Write)? else { return Ok(None) };
+        Ok(Some(Staged { stage: self.local_stage(*id, file), note }))
+    }
+
+    fn stages(&self) -> Result<Vec<UploadId>, StoreError> {
+        let mut ids = Vec::new();
+        self.disk()
+            .list(layout::UPLOADS, &mut |name, _| ids.extend(name.parse::<UploadId>().ok()))
+            .map_err(self.durable.fault("list", layout::UPLOADS))?;
+        Ok(ids)
+    }
+
+    fn seal(&self, stage: &mut dyn Stage, key: &Key) -> Result<(), StoreError> {
+        stage.sync()?;
+        // Set aside first: whatever happens from here on, no later start takes up an upload whose bytes moved away.
+        let Some(aside) = self.durable.set_aside(&layout::upload(&stage.id()))? else {
+            return Err(StoreError::UploadUnknown { id: stage.id() });
+        };
+        let sealed = self.durable.place(&layout::upload_data(&aside), key.as_str());
+        self.durable.discard(&aside);
+        sealed
+    }
+
+    fn discard(&self, id: &UploadId) -> Result<bool, StoreError> {
+        let Some(aside) = self.durable.set_aside(&layout::upload(id))? else { return Ok(false) };
+        self.durable.discard(&aside);
+        Ok(true)
+    }
+
+    fn epoch(&self) -> &str {
+        &self.boot_id
+    }
+
+    fn epoch_is_new(&self) -> bool {
+        self.lock.previous.as_ref().is_none_or(|previous| previous.boot_id != self.boot_id)
+    }
+
+    fn free(&self) -> Result<Option<u64>, StoreError> {
+        self.disk().free().map(Some).map_err(self.durable.fault("measure", ""))
+    }
+
+    fn read_only(&self) -> Option<String> {
+        self.durable.read_only()
+    }
+}
+
+#[derive(Debug)]
+struct LocalObject<D: Disk> {
+    durable: Arc<Durable<D>>,
+    path: Key,
+    file: D::File,
+    size: u64,
+}
+
+impl<D: Disk> Object for LocalObject<D> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError> {
+        // The kernel has an error, not an end of file, for offsets that no file can have.
+        if offset >= self.size {
+            return Ok(0);
+        }
+        read_full(self.durable.disk(), &self.file, buf, offset).map_err(self.durable.fault("read", self.path.as_str()))
+    }
+}
+
+#[derive(Debug)]
+struct LocalStage<D: Disk> {
+    durable: Arc<Durable<D>>,
+    id: UploadId,
+    path: String,
+    file: D::File,
+    /// Nothing was written since the last sync, so that there is no flush to wait for.
+    synced: bool,
+}
+
+impl<D: Disk> Stage for LocalStage<D> {
+    fn id(&self) -> UploadId {
+        self.id
+    }
+
+    fn size(&self) -> Result<u64, StoreError> {
+        let stamp = self.durable.disk().stamp(&self.file).map_err(self.durable.fault("read", &self.path))?;
+        Ok(stamp.size)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.synced = false;
+        self.durable.write_at(&self.file, &self.path, bytes, offset)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError> {
+        read_full(self.durable.disk(), &self.file, buf, offset).map_err(self.durable.fault("read", &self.path))
+    }
+
+    fn cut(&mut self, size: u64) -> Result<(), StoreError> {
+        self.synced = false;
+        self.durable.disk().cut(&self.file, size).map_err(self.durable.fault("cut", &self.path))
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.synced {
+            self.durable.check_writable()?;
+            self.durable.sync_data(&self.file, &self.path)?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, note: &[u8]) -> Result<(), StoreError> {
+        self.durable.put_unsynced(&layout::upload_state(&layout::upload(&self.id)), note)
+    }
+}
+
+impl From<disk::Stamp> for Stamp {
+    fn from(stamp: disk::Stamp) -> Self {
+        Self { size: stamp.size, version: (stamp.inode, stamp.modified.0, stamp.modified.1) }
+    }
+}
+
+fn read_full<D: Disk>(disk: &D, file: &D::File, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match disk.read_at(file, &mut buf[filled..], offset + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,134 @@
+//! Manifests: kept byte for byte under their digest, visible in a repository through a revision link.
+//!
+//! Must not know what a manifest says: the caller has checked that.
+
+use bytes::Bytes;
+use portcullis_oci::{Digest, ManifestReference, RepositoryName, Tag};
+
+use crate::error::StoreError;
+use crate::layout;
+use crate::store::{Inner, Store};
+
+/// The largest object that is read as a manifest. Far above what any registry takes: it bounds what a damaged link
+/// that points to a layer can cost.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+
+/// A manifest as it was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// The digest asked for, or the one the tag names.
+    pub digest: Digest,
+    /// The very bytes that were pushed.
+    pub bytes: Bytes,
+}
+
+impl Store {
+    /// Stores a manifest and points `tags` to it, durable on return: first the bytes, then the revision link, then the
+    /// tags in their order. The caller has checked what the manifest names, with [`Store::has_blob`] and
+    /// [`Store::has_manifest`], and how large it is.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`] when `digest` is not that of `bytes`. After any other error the manifest, and
+    /// some of the tags, may be there, whole.
+    pub fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        bytes: &[u8],
+        tags: &[Tag],
+    ) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let actual = Digest::of(digest.algorithm(), bytes);
+        if actual != *digest {
+            return Err(StoreError::DigestMismatch { expected: Box::new(*digest), actual: Box::new(actual) });
+        }
+        inner.check_space()?;
+        let _repository = inner.lock_repository(repository);
+        {
+            let _digest = inner.lock_digest(digest);
+            let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
+            if inner.put_fixed(&data, bytes)? {
+                inner.write_first_link(&link, digest, &data)?;
+            } else {
+                inner.write_link(&link, digest)?;
+            }
+        }
+        for tag in tags {
+            inner.backend.put(&layout::tag_link(repository, tag), digest.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Reads a manifest by tag or digest. Bytes that do not have the digest they are stored under are damaged, and
+    /// damaged is absent.
+    pub fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<Option<StoredManifest>, StoreError> {
+        let inner = &self.inner;
+        let digest = match reference {
+            ManifestReference::Digest(digest) => *digest,
+            ManifestReference::Tag(tag) => match inner.read_link(&layout::tag_link(repository, tag))? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
+        };
+        let link = layout::revision_link(repository, &digest);
+        let Some(target) = inner.read_link(&link)? else {
+            if let ManifestReference::Tag(tag) = reference {
+                inner.note_damage(&layout::tag_link(repository, tag), "it points to no revision");
+            }
+            return Ok(None);
+        };
+        let data = layout::blob_data(&target);
+        let Some(bytes) = inner.backend.read(&data, 0..MAX_MANIFEST_BYTES)? else {
+            inner.note_damage(&link, "it points to nothing");
+            return Ok(None);
+        };
+        if Digest::of(target.algorithm(), &bytes) != target {
+            inner.note_damage(&data, "it does not have its digest");
+            return Ok(None);
+        }
+        Ok(Some(StoredManifest { digest, bytes: bytes.into() }))
+    }
+
+    /// Whether the repository has the manifest: link and data. `true` is a promise: what was found is durable.
+    pub fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _digest = self.inner.lock_digest(digest);
+        let link = layout::revision_link(repository, digest);
+        let Some(target) = self.inner.read_link(&link)? else { return Ok(false) };
+        let found = self.inner.backend.stat(&layout::blob_data(&target))?.is_some();
+        if !found {
+            self.inner.note_damage(&link, "it points to nothing");
+        }
+        Ok(found)
+    }
+
+    /// Removes the tags that point to the manifest, then the manifest from the repository; the bytes stay for others.
+    /// `false`: it was not there. Reads every tag of the repository.
+    pub fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let inner = &self.inner;
+        let _repository = inner.lock_repository(repository);
+        // Tags first, also when the link is already gone: an earlier attempt may have ended half-way.
+        for tag in inner.tags_of(repository, digest)? {
+            inner.backend.delete_below(&layout::tag(repository, &tag))?;
+        }
+        let _digest = inner.lock_digest(digest);
+        inner.backend.delete(&layout::revision_link(repository, digest))
+    }
+}
+
+impl Inner {
+    /// The tags that point to a digest.
+    fn tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
+        let mut found = Vec::new();
+        self.each_tag(repository, None, |tag| {
+            if self.read_link(&layout::tag_link(repository, &tag))?.as_ref() == Some(digest) {
+                found.push(tag);
+            }
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+}

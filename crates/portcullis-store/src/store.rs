@@ -1,0 +1,164 @@
+//! The store as a whole: what all its parts share, and in which order they lock.
+//!
+//! Locks, always taken in this order: a repository's (whoever changes its tags or removes manifests), then a digest's
+//! (whoever makes content visible or answers that it is). While nobody holds a digest's lock, what is visible of it is
+//! durable: a HEAD that answers 200 never rests on a rename that a power cut could undo.
+
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use portcullis_oci::{Digest, RepositoryName};
+
+use crate::backend::Backend;
+use crate::disk::{Disk, RealDisk};
+use crate::error::{SpaceLimit, StoreError};
+use crate::local::LocalBackend;
+use crate::upload::OpenUploads;
+
+const LOCKS: usize = 1024;
+
+/// A registry's data. Cloning is cheap: all clones are the same store.
+///
+/// ```
+/// use portcullis_oci::{Algorithm, Digest, RepositoryName};
+/// use portcullis_store::{Store, StoreOptions};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let store = Store::open(directory.path(), &StoreOptions { reserve: 0, ..StoreOptions::default() })?;
+/// let repository: RepositoryName = "team/app".parse()?;
+/// let digest = Digest::of(Algorithm::Sha256, b"a layer");
+///
+/// let mut upload = store.start_upload(&repository, Algorithm::Sha256, "pin:alice")?;
+/// upload.append(b"a layer")?;
+/// upload.finish(&digest)?;
+///
+/// let blob = store.open_blob(&repository, &digest)?.ok_or("just pushed")?;
+/// let mut bytes = [0; 7];
+/// assert_eq!(blob.read_at(&mut bytes, 0)?, 7);
+/// assert_eq!(&bytes, b"a layer");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// How long to wait for another process to let go of the data directory. Default: not at all.
+    pub lock_wait: Duration,
+    /// The socket written into the lock file, for whoever finds the store locked. Default: none.
+    pub socket: Option<PathBuf>,
+    /// Bytes that stay free: below it uploads and manifests get [`StoreError::NoSpace`], while deletes go on.
+    /// Default: 1 GiB.
+    pub reserve: u64,
+    /// How many bytes of a saved upload a power cut may take: saving syncs when more are not synced yet. What is
+    /// smaller waits for the sync that finishing needs anyway. Default: 1 MiB.
+    pub sync_step: u64,
+}
+
+/// What the store has noticed about itself since it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing can be written at the moment.
+    pub read_only: Option<String>,
+    /// How often a damaged link or manifest was met and treated as absent.
+    pub damaged: u64,
+    /// Uploads that were begun and neither finished nor cancelled, by this process or an earlier one.
+    pub open_uploads: usize,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) uploads: OpenUploads,
+    pub(crate) damaged: AtomicU64,
+    pub(crate) sync_step: u64,
+    reserve: u64,
+    repositories: Vec<Mutex<()>>,
+    digests: Vec<Mutex<()>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { lock_wait: Duration::ZERO, socket: None, reserve: 1 << 30, sync_step: 1 << 20 }
+    }
+}
+
+impl Store {
+    /// Opens the data directory, which is made if it is missing, and locks out every other process until the last
+    /// clone (and the last [`Upload`](crate::Upload)) is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] names the process that has it.
+    pub fn open(data: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let disk =
+            RealDisk::open(data).map_err(|source| StoreError::Io { action: "open", path: data.to_owned(), source })?;
+        Self::on_disk(disk, data, options)
+    }
+
+    /// What was noticed since the store was opened.
+    pub fn health(&self) -> Health {
+        Health {
+            read_only: self.inner.backend.read_only(),
+            damaged: self.inner.damaged.load(Ordering::Relaxed),
+            open_uploads: self.inner.uploads.count(),
+        }
+    }
+
+    pub(crate) fn on_disk<D: Disk>(disk: D, root: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let backend = LocalBackend::open(disk, root, options.socket.clone(), options.lock_wait)?;
+        Self::on_backend(Box::new(backend), options)
+    }
+
+    pub(crate) fn on_backend(backend: Box<dyn Backend>, options: &StoreOptions) -> Result<Self, StoreError> {
+        let uploads = OpenUploads::find(backend.as_ref())?;
+        let locks = || std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                backend,
+                uploads,
+                damaged: AtomicU64::new(0),
+                sync_step: options.sync_step,
+                reserve: options.reserve,
+                repositories: locks(),
+                digests: locks(),
+            }),
+        })
+    }
+}
+
+impl Inner {
+    /// Held by whoever changes the tags of a repository or removes something from it.
+    pub(crate) fn lock_repository(&self, repository: &RepositoryName) -> MutexGuard<'_, ()> {
+        lock(&self.repositories, repository)
+    }
+
+    /// Held by whoever makes content visible, takes it away, or answers that it is there.
+    pub(crate) fn lock_digest(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+        lock(&self.digests, digest)
+    }
+
+    /// Refuses new bytes when they would eat into the reserve.
+    pub(crate) fn check_space(&self) -> Result<(), StoreError> {
+        match self.backend.free()? {
+            Some(free) if free < self.reserve => {
+                Err(StoreError::NoSpace { limit: SpaceLimit::Reserve { free, reserve: self.reserve } })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Two names may share a lock: that costs waiting, never correctness.
+fn lock<'a>(locks: &'a [Mutex<()>], name: &impl Hash) -> MutexGuard<'a, ()> {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let at = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0);
+    locks[at].lock().unwrap_or_else(PoisonError::into_inner)
+}

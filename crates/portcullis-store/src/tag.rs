@@ -1,0 +1,127 @@
+//! Tags, and the list of repositories: the names that are listed in pages.
+
+use portcullis_oci::{RepositoryName, Tag};
+
+use crate::error::StoreError;
+use crate::layout;
+use crate::store::{Inner, Store};
+
+/// How many names are asked of the backend at once.
+const PAGE: usize = 1000;
+
+impl Store {
+    /// At most `limit` tags that sort after `after`, in byte order. `None`: no such repository.
+    pub fn tags(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<Tag>>, StoreError> {
+        let mut tags = Vec::new();
+        self.inner.each_tag(repository, after, |tag| {
+            // A name without a link is what Distribution, or a power cut, left of a tag.
+            if tags.len() < limit && self.inner.backend.stat(&layout::tag_link(repository, &tag))?.is_some() {
+                tags.push(tag);
+            }
+            Ok(tags.len() < limit)
+        })?;
+        let exists = !tags.is_empty() || self.inner.repository_exists(repository)?;
+        Ok(exists.then_some(tags))
+    }
+
+    /// Removes a tag; the manifest stays. `false`: it was not there.
+    pub fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
+        let _repository = self.inner.lock_repository(repository);
+        self.inner.backend.delete_below(&layout::tag(repository, tag))
+    }
+
+    /// At most `limit` repositories after `after`, ordered component by component, as Distribution orders its catalog:
+    /// `a`, `a/b`, `a-b`.
+    pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, StoreError> {
+        let after: Vec<&str> = after.map(|after| after.split('/').collect()).unwrap_or_default();
+        let mut found = Vec::new();
+        self.inner.walk_repositories("", &after, limit, &mut found)?;
+        Ok(found)
+    }
+}
+
+impl Inner {
+    /// Calls `each` with the tags after `after`, in byte order, until it returns `false`. Whether they have a link is
+    /// not looked at.
+    pub(crate) fn each_tag(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&str>,
+        mut each: impl FnMut(Tag) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after = after.map(str::to_owned);
+        loop {
+            let names = self.backend.list(&layout::tags(repository), after.as_deref(), PAGE)?;
+            for name in &names {
+                if let Ok(tag) = name.parse()
+                    && !each(tag)?
+                {
+                    return Ok(());
+                }
+            }
+            if names.len() < PAGE {
+                return Ok(());
+            }
+            after = names.into_iter().next_back();
+        }
+    }
+
+    fn repository_exists(&self, repository: &RepositoryName) -> Result<bool, StoreError> {
+        for mark in layout::marks_of_repository(repository) {
+            if !self.backend.list(&mark, None, 1)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds what lies below `path` and sorts after the components `after`.
+    fn walk_repositories(
+        &self,
+        path: &str,
+        after: &[&str],
+        limit: usize,
+        found: &mut Vec<RepositoryName>,
+    ) -> Result<(), StoreError> {
+        if let Some((first, rest)) = after.split_first() {
+            // What lies below `first` sorts after it. `after` is a client's text: only a name may become a path.
+            if let Some(repository) = repository_below(path, first) {
+                self.walk_repositories(repository.as_str(), rest, limit, found)?;
+            }
+        }
+        let mut after = after.first().map(|first| (*first).to_owned());
+        while found.len() < limit {
+            let names = self.backend.list(&layout::repositories_below(path), after.as_deref(), PAGE)?;
+            for repository in names.iter().filter_map(|name| repository_below(path, name)) {
+                self.visit_repository(&repository, limit, found)?;
+            }
+            if names.len() < PAGE {
+                break;
+            }
+            after = names.into_iter().next_back();
+        }
+        Ok(())
+    }
+
+    fn visit_repository(
+        &self,
+        repository: &RepositoryName,
+        limit: usize,
+        found: &mut Vec<RepositoryName>,
+    ) -> Result<(), StoreError> {
+        if found.len() < limit && self.repository_exists(repository)? {
+            found.push(repository.clone());
+        }
+        if found.len() < limit { self.walk_repositories(repository.as_str(), &[], limit, found) } else { Ok(()) }
+    }
+}
+
+/// `None` for what cannot be part of a repository's name, such as `_layers`.
+fn repository_below(path: &str, name: &str) -> Option<RepositoryName> {
+    if path.is_empty() { name.parse().ok() } else { format!("{path}/{name}").parse().ok() }
+}
