@@ -3,7 +3,9 @@
 
 pub(crate) mod base;
 pub(crate) mod blobs;
+pub(crate) mod catalog;
 pub(crate) mod manifests;
+pub(crate) mod referrers;
 pub(crate) mod tags;
 pub(crate) mod uploads;
 

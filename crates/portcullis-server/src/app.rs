@@ -11,22 +11,25 @@ use portcullis_oci::{Endpoint, RouteError};
 use portcullis_store::Store;
 
 use crate::access::{Denied, Permit};
-use crate::api::{base, blobs, manifests, tags, uploads};
+use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Limits;
 use crate::error::ApiError;
 use crate::peer::{Described, Peer};
+use crate::recent::RecentBlobs;
 
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
+    pub(crate) recent: RecentBlobs,
 }
 
 /// The parts of a request that a handler may look at.
 pub(crate) struct Call<'a> {
     pub(crate) store: &'a Store,
+    pub(crate) recent: &'a RecentBlobs,
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) body: &'a mut RequestBody,
 }
@@ -41,7 +44,7 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     let (who, answer) = match peer.now() {
         Ok((_, accepted)) => {
             let who = Described(accepted.identity()).to_string();
-            let call = Call { store: &app.store, headers: &head.headers, body: &mut body };
+            let call = Call { store: &app.store, recent: &app.recent, headers: &head.headers, body: &mut body };
             let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
             (who, handle(peer, endpoint, call).await)
         }
@@ -104,8 +107,12 @@ async fn handle(peer: &Arc<Peer>, endpoint: Result<Endpoint, RouteError>, call: 
             uploads::finish(Permit::ask(peer, repository)?, id, digest, call).await
         }
         Endpoint::CancelUpload { repository, id } => uploads::cancel(&Permit::ask(peer, repository)?, id, call).await,
-        Endpoint::Catalog { .. } | Endpoint::Referrers { .. } | Endpoint::DeleteBlob { .. } => {
-            Err(ApiError::Unsupported)
+        Endpoint::DeleteBlob { repository, digest } => {
+            blobs::delete(&Permit::ask(peer, repository)?, digest, call).await
         }
+        Endpoint::Referrers { repository, digest, artifact_type, page } => {
+            referrers::list(&Permit::ask(peer, repository)?, digest, artifact_type, &page, call).await
+        }
+        Endpoint::Catalog { page } => catalog::list(peer, &page, call).await,
     }
 }

@@ -44,8 +44,6 @@ pub(crate) enum ApiError {
     BodyStalled { seconds: u64 },
     #[error("the body has {actual} bytes, Content-Range says {expected}")]
     SizeMismatch { expected: u64, actual: u64 },
-    #[error("this registry does not offer it yet")]
-    Unsupported,
     #[error(transparent)]
     Store(StoreError),
     #[error("the work was given up: {0}")]
@@ -89,7 +87,6 @@ impl ApiError {
             Self::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
             Self::BodyCut { .. } => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             Self::BodyStalled { .. } => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
-            Self::Unsupported => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
             Self::Store(error) => store_status(error),
             Self::Task(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         }
@@ -183,6 +180,7 @@ fn store_status(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unknown),
         StoreError::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown),
         StoreError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        StoreError::BlobInUse { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
         StoreError::Io { .. } | StoreError::Locked { .. } => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
     }
 }

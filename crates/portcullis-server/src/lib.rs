@@ -30,6 +30,7 @@ mod generation;
 mod peer;
 mod policy;
 mod probe;
+mod recent;
 mod slots;
 mod status;
 
@@ -53,6 +54,7 @@ pub use status::{OwnCertificate, Status};
 use crate::accept::Shared;
 use crate::app::App;
 use crate::generation::Generations;
+use crate::recent::RecentBlobs;
 use crate::slots::Slots;
 use crate::status::Inside;
 
@@ -162,7 +164,7 @@ impl Server {
         }
         let shared = Shared {
             handshakes: Semaphore::new(self.config.limits.handshakes),
-            app: Arc::new(App { store: self.store, limits: self.config.limits }),
+            app: Arc::new(App { store: self.store, limits: self.config.limits, recent: RecentBlobs::default() }),
             generations: self.generations,
             slots,
         };

@@ -62,10 +62,22 @@ impl Store {
         }
     }
 
-    /// Takes the blob out of the repository (its data stays for others). `false`: it was not there.
+    /// Takes the blob out of the repository (its data stays for others). `false`: it was not there. Reads every manifest
+    /// of the repository.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobInUse`] while a manifest of the repository names it.
     pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _repository = self.inner.lock_repository(repository);
+        let link = layout::layer_link(repository, digest);
+        if self.inner.backend.stat(&link)?.is_none() {
+            return Ok(false);
+        }
+        if let Some(manifest) = self.user_of_blob(repository, digest)? {
+            return Err(StoreError::BlobInUse { blob: Box::new(*digest), manifest: Box::new(manifest) });
+        }
         let _digest = self.inner.lock_digest(digest);
-        self.inner.backend.delete(&layout::layer_link(repository, digest))
+        self.inner.backend.delete(&link)
     }
 }
 

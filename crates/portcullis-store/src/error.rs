@@ -54,6 +54,14 @@ pub enum StoreError {
         /// The upload asked for.
         id: UploadId,
     },
+    /// The blob cannot be taken out of the repository.
+    #[error("blob {blob} is used by manifest {manifest} of this repository: delete that first")]
+    BlobInUse {
+        /// The blob.
+        blob: Box<Digest>,
+        /// A manifest that names it.
+        manifest: Box<Digest>,
+    },
     /// The bytes are not those that the digest names. Nothing of them was kept.
     #[error("content has digest {actual}, not {expected}")]
     DigestMismatch {

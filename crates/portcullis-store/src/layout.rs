@@ -16,7 +16,7 @@
 //!
 //! A link holds the digest as text, `sha256:…`, with no newline. Must not know how anything is read or written.
 
-use portcullis_oci::{Digest, RepositoryName, Tag, UploadId};
+use portcullis_oci::{Algorithm, Digest, RepositoryName, Tag, UploadId};
 
 /// The file that is locked by the process that owns the directory.
 pub(crate) const LOCK: &str = "portcullis/lock";
@@ -63,6 +63,11 @@ pub(crate) fn layer_link(repository: &RepositoryName, digest: &Digest) -> Key {
 
 pub(crate) fn revision_link(repository: &RepositoryName, digest: &Digest) -> Key {
     Key(format!("{REPOSITORIES}/{repository}/_manifests/revisions/{}/{}/link", digest.algorithm(), digest.hex()))
+}
+
+/// The hex names of a repository's manifests of one algorithm.
+pub(crate) fn revisions(repository: &RepositoryName, algorithm: Algorithm) -> Prefix {
+    Prefix(format!("{REPOSITORIES}/{repository}/_manifests/revisions/{algorithm}"))
 }
 
 pub(crate) fn tag_link(repository: &RepositoryName, tag: &Tag) -> Key {
@@ -120,7 +125,6 @@ pub(crate) fn parent(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_oci::Algorithm;
 
     #[test]
     fn keys_are_those_of_distribution() {

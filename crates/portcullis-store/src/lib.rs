@@ -10,6 +10,7 @@ mod store;
 
 mod blob;
 mod manifest;
+mod referrers;
 mod tag;
 mod upload;
 

@@ -53,6 +53,7 @@ impl Store {
                 inner.write_link(&link, digest)?;
             }
         }
+        inner.note_manifest(repository, digest, bytes);
         for tag in tags {
             inner.backend.put(&layout::tag_link(repository, tag), digest.to_string().as_bytes())?;
         }
@@ -115,7 +116,9 @@ impl Store {
             inner.backend.delete_below(&layout::tag(repository, &tag))?;
         }
         let _digest = inner.lock_digest(digest);
-        inner.backend.delete(&layout::revision_link(repository, digest))
+        let deleted = inner.backend.delete(&layout::revision_link(repository, digest))?;
+        inner.forget_manifest(repository, digest);
+        Ok(deleted)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
 use crate::local::LocalBackend;
+use crate::referrers::Referrers;
 use crate::upload::OpenUploads;
 
 const LOCKS: usize = 1024;
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) uploads: OpenUploads,
     pub(crate) damaged: AtomicU64,
+    pub(crate) referrers: Referrers,
     pub(crate) sync_step: u64,
     reserve: u64,
     repositories: Vec<Mutex<()>>,
@@ -124,6 +126,7 @@ impl Store {
                 backend,
                 uploads,
                 damaged: AtomicU64::new(0),
+                referrers: Referrers::default(),
                 sync_step: options.sync_step,
                 reserve: options.reserve,
                 repositories: locks(),

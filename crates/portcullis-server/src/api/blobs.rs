@@ -4,7 +4,7 @@ use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, E
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{ByteRange, Digest};
 
-use crate::access::{Permit, Pull};
+use crate::access::{Delete, Permit, Pull};
 use crate::api::blocking;
 use crate::app::Call;
 use crate::body::ResponseBody;
@@ -49,6 +49,21 @@ pub(crate) async fn head(
     let size = size.ok_or(ApiError::BlobUnknown { digest })?;
     let mut response = Response::new(ResponseBody::Empty);
     add_headers(response.headers_mut(), &digest, size);
+    Ok(response)
+}
+
+/// Takes the blob out of this repository; refused while a manifest of it names the blob.
+pub(crate) async fn delete(
+    permit: &Permit<Delete>,
+    digest: Digest,
+    call: Call<'_>,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let repository = permit.repository().clone();
+    if !blocking(call.store, move |store| store.delete_blob(&repository, &digest)).await? {
+        return Err(ApiError::BlobUnknown { digest });
+    }
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)
 }
 

@@ -14,6 +14,8 @@ use crate::error::{ApiError, header};
 
 /// One per tag of `?tag=` that was set.
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Says that the subject was understood: the client need not keep referrers under a tag of its own.
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// `Accept` never converts and never makes a 404: there is one body, and its type is its own.
 pub(crate) async fn get(
@@ -59,6 +61,7 @@ pub(crate) async fn put(
         return Err(ApiError::Schema1);
     }
     let asked = tags.clone();
+    let subject = manifest.subject.as_ref().map(|subject| subject.digest);
     let digest = match reference {
         ManifestReference::Digest(digest) => digest,
         ManifestReference::Tag(tag) => {
@@ -84,6 +87,9 @@ pub(crate) async fn put(
     let headers = response.headers_mut();
     add_digest(headers, &digest);
     headers.insert(LOCATION, header(&route::manifest_location(permit.repository(), &digest)));
+    if let Some(subject) = subject {
+        headers.insert(OCI_SUBJECT, header(&subject.to_string()));
+    }
     for tag in asked {
         headers.append(OCI_TAG, header(tag.as_str()));
     }

@@ -36,14 +36,19 @@ pub(crate) async fn start(
             let repository = permit.repository().clone();
             let algorithm = digest.algorithm();
             let upload = blocking(call.store, move |store| store.start_upload(&repository, algorithm, &owner)).await?;
-            receive_and_finish(permit, upload.private(), digest, call.body).await
+            receive_and_finish(permit, upload.private(), digest, call).await
         }
         UploadStart::Mount { digest, from } => {
-            // A mount reads the source: without the right to pull there it is as if the source had no such blob.
-            let source = from.and_then(|from| Permit::<Pull>::ask(peer, from).ok());
-            if let Some(source) = source {
+            let sources = match from {
+                Some(from) => vec![from],
+                None => call.recent.repositories_of(&digest),
+            };
+            for source in sources {
+                // A mount reads the source: without the right to pull there it is as if it had no such blob.
+                let Ok(source) = Permit::<Pull>::ask(peer, source) else { continue };
                 let (from, to) = (source.repository().clone(), permit.repository().clone());
                 if blocking(call.store, move |store| store.mount_blob(&from, &to, &digest)).await? {
+                    call.recent.note(&digest, permit.repository());
                     return Ok(created(permit.repository(), &digest));
                 }
             }
@@ -86,7 +91,7 @@ pub(crate) async fn finish(
 ) -> Result<Response<ResponseBody>, ApiError> {
     let upload = resume(&permit, id, call.store).await?;
     check_range(&permit, &upload, call.headers)?;
-    receive_and_finish(permit, upload, digest, call.body).await
+    receive_and_finish(permit, upload, digest, call).await
 }
 
 pub(crate) async fn cancel(
@@ -116,11 +121,12 @@ async fn receive_and_finish(
     permit: Permit<Push>,
     upload: Upload,
     digest: Digest,
-    body: &mut RequestBody,
+    call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let (permit, upload) = receive(permit, upload, body).await?;
+    let (permit, upload) = receive(permit, upload, call.body).await?;
     let permit = permit.after_body()?;
     tokio::task::spawn_blocking(move || upload.finish(&digest)).await??;
+    call.recent.note(&digest, permit.repository());
     Ok(created(permit.repository(), &digest))
 }
 

@@ -124,12 +124,12 @@ fn manifest_and_tags_survive_everything() {
 fn deletes_survive_everything() {
     let fill: Scenario = |run| {
         run.push("team/app", b"config")?;
-        run.put_manifest("team/app", b"{\"first\":1}", &["1.0", "stable"])?;
-        run.put_manifest("team/app", b"{\"second\":2}", &["2.0", "latest"])
+        run.put_manifest("team/app", br#"{"schemaVersion":2,"manifests":[]}"#, &["1.0", "stable"])?;
+        run.put_manifest("team/app", br#"{"schemaVersion":2,"manifests":[],"annotations":{}}"#, &["2.0", "latest"])
     };
     check(fill, |run| {
         run.delete_tag("team/app", "latest")?;
-        run.delete_manifest("team/app", b"{\"first\":1}", &["1.0", "stable"])?;
+        run.delete_manifest("team/app", br#"{"schemaVersion":2,"manifests":[]}"#, &["1.0", "stable"])?;
         run.delete_blob("team/app", b"config")
     });
 }
@@ -142,11 +142,11 @@ fn what_comes_and_goes_and_comes_again_survives_everything() {
             run.push("app", b"a layer")?;
             run.delete_blob("app", b"a layer")?;
             run.push("app", b"a layer")?;
-            run.put_manifest("app", b"{}", &["a"])?;
+            run.put_manifest("app", br#"{"schemaVersion":2,"manifests":[]}"#, &["a"])?;
             run.delete_tag("app", "a")?;
-            run.put_manifest("app", b"{}", &["a"])?;
-            run.delete_manifest("app", b"{}", &["a"])?;
-            run.put_manifest("app", b"{}", &["a"])
+            run.put_manifest("app", br#"{"schemaVersion":2,"manifests":[]}"#, &["a"])?;
+            run.delete_manifest("app", br#"{"schemaVersion":2,"manifests":[]}"#, &["a"])?;
+            run.put_manifest("app", br#"{"schemaVersion":2,"manifests":[]}"#, &["a"])
         },
     );
 }
@@ -200,7 +200,7 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
     let (blob, manifest) = (sha256(b"a layer"), sha256(b"{}"));
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| scenario(&mut run));
-        while !disk.holds() {
+        while !disk.holds() && !pushing.is_finished() {
             std::thread::yield_now();
         }
         let (tell, told) = std::sync::mpsc::channel();
@@ -210,12 +210,13 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
         });
         let answer = told.recv_timeout(patience).unwrap_or_default();
         let after = disk.fork();
+        // Released before anything is asserted: a failure must end the test, not leave it waiting for the push.
+        disk.arm(None);
+        pushing.join().unwrap().unwrap();
         after.power_cut(Loss::Everything);
         let after = open(&after);
         assert!(!answer.0 || after.has_blob(&name("team/app"), &blob).unwrap(), "a blob, at call {at}");
         assert!(!answer.1 || after.has_manifest(&name("team/app"), &manifest).unwrap(), "a manifest, at call {at}");
-        disk.arm(None);
-        pushing.join().unwrap().unwrap();
         answer
     })
 }

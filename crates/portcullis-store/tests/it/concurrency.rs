@@ -40,14 +40,18 @@ fn churn(store: &Store, worker: usize, round: usize) {
     let seen = read(store, "shared", &digest);
     assert!(seen.is_none_or(|bytes| bytes == content.as_bytes()));
     store.mount_blob(&name("shared"), &name("mounted"), &digest).unwrap();
-    put_manifest(store, "shared", format!("{{\"n\":{}}}", round % 3).as_bytes(), &["latest", "other"]);
+    put_manifest(store, "shared", manifest(round % 3).as_bytes(), &["latest", "other"]);
     store.tags(&name("shared"), None, 10).unwrap();
     match (worker + round) % 4 {
         0 => drop(store.delete_blob(&name("shared"), &digest).unwrap()),
         1 => drop(store.delete_tag(&name("shared"), &tag("latest")).unwrap()),
-        2 => drop(store.delete_manifest(&name("shared"), &sha256(b"{\"n\":0}")).unwrap()),
+        2 => drop(store.delete_manifest(&name("shared"), &sha256(manifest(0).as_bytes())).unwrap()),
         _ => {}
     }
+}
+
+fn manifest(n: usize) -> String {
+    format!(r#"{{"schemaVersion":2,"manifests":[],"n":{n}}}"#)
 }
 
 #[test]

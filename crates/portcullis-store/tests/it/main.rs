@@ -7,6 +7,7 @@ mod damage;
 mod listing;
 mod manifests;
 mod opening;
+mod referrers;
 mod uploads;
 
 use std::fs;
