@@ -9,10 +9,11 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use time::OffsetDateTime;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::EndEntityCert;
 
+use crate::anchor::{Purpose, check_root};
 use crate::clock::{offset_date_time, unix_time};
 use crate::roots::{Anchors, system_roots};
 use crate::{TlsError, provider};
@@ -106,16 +107,16 @@ impl ServerVerifier {
             return check_pinned(leaf, now);
         }
         let time = offset_date_time(now);
-        let anchors = self.anchors.usable(time);
+        let (roots, anchors) = self.anchors.usable(time);
         let end_entity = EndEntityCert::try_from(leaf).map_err(|error| rustls_error(&error))?;
         let verified = end_entity.verify_for_usage(
             provider().signature_verification_algorithms.all,
             &anchors,
             intermediates,
             now,
-            KeyUsage::server_auth(),
+            Purpose::Server,
             None,
-            Some(&check_path),
+            Some(&|path| check_path(path, &roots, &anchors)),
         );
         match verified {
             Ok(_) => Ok(()),
@@ -199,8 +200,16 @@ fn check_pinned(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     }
 }
 
-/// webpki takes an intermediate whose keyUsage lacks keyCertSign; Go does not (`CheckSignatureFrom`).
-fn check_path(path: &webpki::VerifiedPath<'_>) -> Result<(), webpki::Error> {
+/// webpki takes an intermediate whose keyUsage lacks keyCertSign and asks little of a root; Go does not
+/// (`CheckSignatureFrom`, `isValid`).
+fn check_path(
+    path: &webpki::VerifiedPath<'_>,
+    roots: &[&Certificate],
+    anchors: &[TrustAnchor<'_>],
+) -> Result<(), webpki::Error> {
+    let at = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
+    let root = at.and_then(|at| roots.get(at)).ok_or(webpki::Error::UnknownIssuer)?;
+    check_root(root, path.intermediate_certificates().count(), Purpose::Server)?;
     for intermediate in path.intermediate_certificates() {
         let certificate = Certificate::from_der(intermediate.der().into_owned()).map_err(|_| webpki::Error::BadDer)?;
         if certificate.facts().key_usage.as_ref().is_some_and(|usage| !usage.key_cert_sign) {
@@ -218,7 +227,7 @@ fn rustls_error(error: &webpki::Error) -> Error {
         E::CertNotValidYet { time, not_before } => {
             CertificateError::NotValidYetContext { time: *time, not_before: *not_before }
         }
-        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => CertificateError::InvalidPurpose,
         E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::UnknownIssuer => CertificateError::UnknownIssuer,
         other => CertificateError::Other(OtherError(Arc::new(other.clone()))),

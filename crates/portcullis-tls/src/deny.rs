@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule};
-use portcullis_certs::{AltName, Certificate, Fingerprint, Serial};
+use portcullis_certs::{AltName, Certificate, CertificateFacts, Fingerprint, Serial};
 use time::OffsetDateTime;
 
 use crate::Refusal;
@@ -15,7 +15,7 @@ pub(crate) struct DenyList {
     keys: HashMap<Fingerprint, u32>,
     serials: HashMap<(Fingerprint, Serial), u32>,
     serial_values: HashSet<Serial>,
-    names: Vec<(String, OffsetDateTime, u32)>,
+    names: Vec<(NameMatcher, OffsetDateTime, u32)>,
 }
 
 impl DenyList {
@@ -33,22 +33,25 @@ impl DenyList {
                     list.serials.insert((*ca_key, serial.clone()), *line);
                     list.serial_values.insert(serial.clone());
                 }
-                DenyRule::Name { matcher, before } => list.names.push((matcher.clone(), *before, *line)),
+                DenyRule::Name { matcher, before } => {
+                    list.names.push((NameMatcher::new(matcher), *before, *line));
+                }
             }
         }
         list
     }
 
-    /// By what the certificate itself is. Used for the leaf and for each certificate of its path.
+    /// A leaf by its names. Never a CA: `name:* before` some day is how everything is issued anew, and the CA is older
+    /// than that day.
+    pub(crate) fn check_names(&self, leaf: &Certificate) -> Result<(), Refusal> {
+        self.by_name(leaf).map_or(Ok(()), |line| Err(Refusal::Denied { line }))
+    }
+
+    /// Any certificate, by its fingerprint and its key.
     pub(crate) fn check(&self, certificate: &Certificate) -> Result<(), Refusal> {
-        let facts = certificate.facts();
-        let line = self
-            .certificates
-            .get(&certificate.fingerprint())
-            .or_else(|| self.keys.get(&facts.key_hash))
-            .copied()
-            .or_else(|| self.by_name(certificate));
-        line.map_or(Ok(()), |line| Err(Refusal::Denied { line }))
+        let by_certificate = self.certificates.get(&certificate.fingerprint());
+        let line = by_certificate.or_else(|| self.keys.get(&certificate.facts().key_hash));
+        line.map_or(Ok(()), |line| Err(Refusal::Denied { line: *line }))
     }
 
     /// By serial, for each CA that may have issued the certificate: its issuer's name is a claim, and a claim is enough
@@ -68,17 +71,68 @@ impl DenyList {
 
     fn by_name(&self, certificate: &Certificate) -> Option<u32> {
         let facts = certificate.facts();
-        let names = || {
-            let alt_names = facts.alt_names.iter().filter_map(|name| match name {
-                AltName::Dns(text) | AltName::Email(text) | AltName::Uri(text) => Some(text.as_str()),
-                AltName::Ip(_) | AltName::Other(_) => None,
-            });
-            facts.subject.common_name().into_iter().chain(alt_names)
-        };
         self.names
             .iter()
-            .find(|(matcher, before, _)| facts.not_before < *before && names().any(|name| glob(matcher, name)))
+            .find(|(matcher, before, _)| facts.not_before < *before && matcher.matches(facts))
             .map(|(_, _, line)| *line)
+    }
+}
+
+/// `cn=`, `o=`, `ou=`, `dns=`, `email=` or `uri=` and a glob for names of that kind; without, a glob for any common or
+/// alternative name.
+#[derive(Debug)]
+struct NameMatcher {
+    kind: Option<NameKind>,
+    glob: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NameKind {
+    CommonName,
+    Organization,
+    OrganizationalUnit,
+    Dns,
+    Email,
+    Uri,
+}
+
+impl NameMatcher {
+    fn new(text: &str) -> Self {
+        let kind = |word: &str| {
+            Some(match word {
+                "cn" => NameKind::CommonName,
+                "o" => NameKind::Organization,
+                "ou" => NameKind::OrganizationalUnit,
+                "dns" => NameKind::Dns,
+                "email" => NameKind::Email,
+                "uri" => NameKind::Uri,
+                _ => return None,
+            })
+        };
+        match text.split_once('=').and_then(|(word, glob)| Some((kind(word)?, glob))) {
+            Some((kind, glob)) => Self { kind: Some(kind), glob: glob.to_owned() },
+            None => Self { kind: None, glob: text.to_owned() },
+        }
+    }
+
+    /// All common names count, not only the one that is shown: a restriction is never held back.
+    fn matches(&self, facts: &CertificateFacts) -> bool {
+        let alt_names = facts.alt_names.iter().filter_map(|name| match name {
+            AltName::Dns(text) => Some((NameKind::Dns, text.as_str())),
+            AltName::Email(text) => Some((NameKind::Email, text.as_str())),
+            AltName::Uri(text) => Some((NameKind::Uri, text.as_str())),
+            AltName::Ip(_) | AltName::Other(_) => None,
+        });
+        let subject = &facts.subject;
+        let common_names = subject.common_names().map(|text| (NameKind::CommonName, text));
+        let organizations = subject.organizations().map(|text| (NameKind::Organization, text));
+        let units = subject.organizational_units().map(|text| (NameKind::OrganizationalUnit, text));
+        let is_meant = |kind| match self.kind {
+            Some(wanted) => wanted == kind,
+            None => !matches!(kind, NameKind::Organization | NameKind::OrganizationalUnit),
+        };
+        let mut names = common_names.chain(organizations).chain(units).chain(alt_names);
+        names.any(|(kind, text)| is_meant(kind) && glob(&self.glob, text))
     }
 }
 

@@ -40,9 +40,24 @@ pub fn verify_issued_server(
     name: &str,
     now: OffsetDateTime,
 ) -> Result<(), TlsError> {
+    verify_server_chain(chain, std::slice::from_ref(ca), name, now)
+}
+
+/// The verdict of [`client_config`](crate::client_config) with [`Roots::Only`](crate::Roots::Only) on a chain (leaf
+/// first) at any moment, without a connection: what a doctor asks of each root apart.
+///
+/// # Errors
+/// [`TlsError::Name`] when `name` is no name, [`TlsError::NoCertificate`] for an empty chain, and
+/// [`TlsError::IssuedServer`] with what the client would say otherwise.
+pub fn verify_server_chain(
+    chain: &[CertificateDer<'_>],
+    roots: &[Certificate],
+    name: &str,
+    now: OffsetDateTime,
+) -> Result<(), TlsError> {
     let server_name = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
     let (leaf, intermediates) = chain.split_first().ok_or(TlsError::NoCertificate)?;
-    let verifier = ServerVerifier { anchors: Anchors { host: vec![ca.clone()], system: None } };
+    let verifier = ServerVerifier { anchors: Anchors { host: roots.to_vec(), system: None } };
     verifier
         .verify_server_cert(leaf, intermediates, &server_name, &[], unix_time(now))
         .map(|_| ())

@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod anchor;
 mod client;
 mod clock;
 mod deny;
@@ -32,7 +33,7 @@ mod trust;
 pub use client::{Roots, client_config};
 pub use error::TlsError;
 pub use gate::{CaFault, gate};
-pub use issued::{verify_issued_client, verify_issued_server};
+pub use issued::{verify_issued_client, verify_issued_server, verify_server_chain};
 pub use provider::{install_default_provider, provider};
 pub use refusal::{Refusal, RefusedPeer};
 pub use roots::UnusableAnchor;

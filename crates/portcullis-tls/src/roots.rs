@@ -34,7 +34,7 @@ pub(crate) struct Anchors {
 #[derive(Debug, Default)]
 pub(crate) struct SystemRoots {
     certificates: Vec<CertificateDer<'static>>,
-    anchors: Vec<TrustAnchor<'static>>,
+    issuers: Vec<(Certificate, TrustAnchor<'static>)>,
 }
 
 static SYSTEM: LazyLock<Arc<SystemRoots>> = LazyLock::new(|| Arc::new(SystemRoots::load()));
@@ -51,12 +51,12 @@ impl SystemRoots {
             tracing::debug!(%error, "a system root could not be read");
         }
         let certificates = loaded.certs;
-        let now = OffsetDateTime::now_utc();
-        let usable = |der: &&CertificateDer<'static>| {
-            Certificate::from_der((*der).clone()).is_ok_and(|certificate| issuer_fault(&certificate, now).is_none())
+        let issuer = |der: &CertificateDer<'static>| {
+            let anchor = webpki::anchor_from_trusted_cert(der).ok()?.to_owned();
+            Some((Certificate::from_der(der.clone()).ok()?, anchor))
         };
-        let anchors = certificates.iter().filter(usable).filter_map(trust_anchor).collect();
-        Self { certificates, anchors }
+        let issuers = certificates.iter().filter_map(issuer).collect();
+        Self { certificates, issuers }
     }
 }
 
@@ -67,12 +67,13 @@ impl Anchors {
         self.host.iter().map(Certificate::der).chain(system).any(|root| root == leaf)
     }
 
-    /// The anchors that may issue at `now`.
-    pub(crate) fn usable(&self, now: OffsetDateTime) -> Vec<TrustAnchor<'_>> {
-        let host = self.host.iter().filter(|root| issuer_fault(root, now).is_none());
-        let host = host.filter_map(|root| webpki::anchor_from_trusted_cert(root.der()).ok());
-        let system = self.system.iter().flat_map(|system| system.anchors.iter().cloned());
-        host.chain(system).collect()
+    /// The roots that may issue at `now`, and what webpki makes of each, in the same order.
+    pub(crate) fn usable(&self, now: OffsetDateTime) -> (Vec<&Certificate>, Vec<TrustAnchor<'_>>) {
+        let host = self.host.iter();
+        let host = host.filter_map(|root| Some((root, webpki::anchor_from_trusted_cert(root.der()).ok()?)));
+        let system = self.system.iter().flat_map(|system| &system.issuers);
+        let system = system.map(|(root, anchor)| (root, anchor.clone()));
+        host.chain(system).filter(|(root, _)| issuer_fault(root, now).is_none()).unzip()
     }
 
     /// The host's root that is named as issuer and left out, if there is one.
@@ -88,7 +89,8 @@ impl Anchors {
 }
 
 /// Go's rules for an issuer (`crypto/x509` verify.go `isValid`, `CheckSignatureFrom`): within its dates; a v3
-/// certificate must say CA:TRUE; keyUsage, where present, must allow keyCertSign. v1 and v2 certificates may sign.
+/// certificate must say CA:TRUE; keyUsage, where present, must allow keyCertSign; no critical extension is unknown. v1
+/// and v2 certificates may sign.
 fn issuer_fault(certificate: &Certificate, now: OffsetDateTime) -> Option<CaFault> {
     let facts = certificate.facts();
     if let Some(fault) = date_fault(certificate, now) {
@@ -97,9 +99,12 @@ fn issuer_fault(certificate: &Certificate, now: OffsetDateTime) -> Option<CaFaul
     if facts.version == 3 && facts.is_ca != Some(true) {
         return Some(CaFault::NotCa);
     }
-    facts.key_usage.as_ref().is_some_and(|usage| !usage.key_cert_sign).then_some(CaFault::KeyUsage)
+    if facts.key_usage.as_ref().is_some_and(|usage| !usage.key_cert_sign) {
+        return Some(CaFault::KeyUsage);
+    }
+    let mut unknown = facts.unknown_critical.iter().filter(|oid| !CRITICAL_TO_GO.contains(&oid.as_str()));
+    unknown.next().map(|oid| CaFault::CriticalExtension { oid: oid.clone() })
 }
 
-fn trust_anchor(der: &CertificateDer<'static>) -> Option<TrustAnchor<'static>> {
-    webpki::anchor_from_trusted_cert(der).ok().map(|anchor| anchor.to_owned())
-}
+/// The policy extensions: Go knows them, webpki does not ask an anchor for its extensions.
+const CRITICAL_TO_GO: [&str; 4] = ["2.5.29.32", "2.5.29.33", "2.5.29.36", "2.5.29.54"];

@@ -13,6 +13,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use webpki::EndEntityCert;
 
 use crate::client::certified_key;
 use crate::clock::offset_date_time;
@@ -106,6 +107,21 @@ struct ClientVerifier {
     slot: RefusalSlot,
 }
 
+impl ClientVerifier {
+    fn refuse(&self, leaf: Certificate, refusal: Refusal) -> Error {
+        let error = refusal.to_rustls();
+        self.slot.put(RefusedPeer { certificate: Some(leaf), refusal });
+        error
+    }
+}
+
+fn unread_by_webpki(certificate: &CertificateDer<'_>) -> Option<Certificate> {
+    match EndEntityCert::try_from(certificate) {
+        Ok(_) => None,
+        Err(_) => Certificate::from_der(certificate.clone().into_owned()).ok(),
+    }
+}
+
 impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.trust.hints()
@@ -125,25 +141,26 @@ impl ClientCertVerifier for ClientVerifier {
         };
         match self.trust.judge_leaf(leaf.clone(), intermediates, offset_date_time(now)) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refusal) => {
-                let error = refusal.to_rustls();
-                self.slot.put(RefusedPeer { certificate: Some(leaf), refusal });
-                Err(error)
-            }
+            Err(refusal) => Err(self.refuse(leaf, refusal)),
         }
     }
 
+    /// A pin may be something that webpki does not read (X.509 v1). TLS 1.2 has no way to use its key as it is.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if let Some(leaf) = unread_by_webpki(certificate) {
+            let version = leaf.facts().version;
+            let problem = format!("over TLS 1.2 (X.509 v{version}): use TLS 1.3, or issue it again");
+            return Err(self.refuse(leaf, Refusal::Unsupported { problem }));
+        }
         verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
     }
 
-    /// A v1 certificate can be pinned; webpki does not read those, so its key is taken out and used as it is. TLS 1.2
-    /// has no such way: there a v1 certificate fails here.
+    /// What webpki does not read has been accepted as a pin, if it comes here: its key is taken out and used as it is.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -151,13 +168,11 @@ impl ClientCertVerifier for ClientVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &provider().signature_verification_algorithms;
-        match Certificate::from_der(certificate.clone().into_owned()) {
-            Ok(leaf) if leaf.facts().version < 3 => {
-                let key = SubjectPublicKeyInfoDer::from(leaf.facts().spki_der.as_slice());
-                verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
-            }
-            _ => verify_tls13_signature(message, certificate, signature, algorithms),
-        }
+        let Some(leaf) = unread_by_webpki(certificate) else {
+            return verify_tls13_signature(message, certificate, signature, algorithms);
+        };
+        let key = SubjectPublicKeyInfoDer::from(leaf.facts().spki_der.as_slice());
+        verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,6 +1,7 @@
 //! The server's verdict on a client certificate: our own function over webpki's path building.
 //!
-//! The order is fixed: deny list, dates, pin, chain. A pin is the SHA-256 of one certificate: it is trusted for
+//! The order is fixed: deny list, dates, pin, chain. Only the deny list's names wait until the pin or the chain is
+//! proven: a stranger's certificate holds thousands of names, and each would be held against each rule. A pin is the SHA-256 of one certificate: it is trusted for
 //! itself, signs for nobody, and needs no CA bit either way (the Docker page's `openssl req -new -x509` makes a
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
 
@@ -13,9 +14,10 @@ use portcullis_certs::{Certificate, Fingerprint};
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::OffsetDateTime;
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{EndEntityCert, VerifiedPath};
 
-use crate::clock::unix_time;
+use crate::anchor::{Purpose, check_root};
+use crate::clock::{offset_date_time, unix_time};
 use crate::deny::DenyList;
 use crate::gate::{CaFault, date_fault, gate, is_weak, shape_faults};
 use crate::{Refusal, provider};
@@ -29,7 +31,6 @@ const MAX_HINT_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct TrustStore {
     anchors: Vec<Anchor>,
-    trust_anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<Certificate>,
     pins: HashMap<Fingerprint, Pin>,
     deny: DenyList,
@@ -74,6 +75,8 @@ pub struct CaRejected {
 struct Anchor {
     name: String,
     certificate: Certificate,
+    /// Its name and key, as webpki wants them.
+    root: TrustAnchor<'static>,
 }
 
 #[derive(Debug)]
@@ -89,9 +92,8 @@ impl TrustStore {
         let (anchors, intermediates, rejected) = admit_cas(&files.cas, now);
         let pins: HashMap<_, _> = files.pins.iter().map(pin).collect();
         let hints = hints(&anchors, &intermediates, &pins);
-        let trust_anchors = anchors.iter().filter_map(|anchor| trust_anchor(&anchor.certificate)).collect();
         let deny = DenyList::new(&files.deny);
-        (Self { anchors, trust_anchors, intermediates, pins, deny, hints }, rejected)
+        (Self { anchors, intermediates, pins, deny, hints }, rejected)
     }
 
     /// The names for the CertificateRequest: CA subjects, pin issuers and known intermediates; empty above 8 KiB.
@@ -137,6 +139,8 @@ impl TrustStore {
         self.check_deny(&leaf)?;
         check_dates(&leaf, now)?;
         if let Some(pin) = self.pins.get(&leaf.fingerprint()) {
+            self.deny.check_names(&leaf)?;
+            check_key(&leaf)?;
             let valid_until = leaf.facts().not_after;
             return Ok(Accepted::new(leaf, TrustedBy::Pin(pin.name.clone()), valid_until));
         }
@@ -144,11 +148,16 @@ impl TrustStore {
         Ok(Accepted::new(leaf, TrustedBy::Ca(ca), valid_until))
     }
 
+    /// Every certificate that may issue: the anchors, then the intermediates.
+    fn cas(&self) -> impl Iterator<Item = &Certificate> {
+        self.anchors.iter().map(|anchor| &anchor.certificate).chain(&self.intermediates)
+    }
+
     fn check_deny(&self, leaf: &Certificate) -> Result<(), Refusal> {
         self.deny.check(leaf)?;
         let issuer = leaf.facts().issuer.der();
-        let cas = self.anchors.iter().map(|anchor| &anchor.certificate).chain(&self.intermediates);
-        self.deny.check_serial(leaf, cas.filter(|ca| ca.facts().subject.der() == issuer))
+        let itself = Some(leaf).filter(|leaf| leaf.facts().self_issued);
+        self.deny.check_serial(leaf, self.cas().filter(|ca| ca.facts().subject.der() == issuer).chain(itself))
     }
 
     /// The name of the CA that the path ends at, and when the first certificate of the path expires.
@@ -158,83 +167,92 @@ impl TrustStore {
         others: &[CertificateDer<'_>],
         now: OffsetDateTime,
     ) -> Result<(String, OffsetDateTime), Refusal> {
-        self.check_issuer(leaf)?;
-        let presented = others.iter().take(MAX_CHAIN - 1).map(AsRef::<[u8]>::as_ref);
-        let known = self.intermediates.iter().map(|certificate| certificate.der().as_ref());
-        let intermediates: Vec<CertificateDer<'_>> = presented.chain(known).map(CertificateDer::from).collect();
-        let anchors: Vec<TrustAnchor<'_>> = self
-            .anchors
-            .iter()
-            .zip(&self.trust_anchors)
-            .filter(|(anchor, _)| date_fault(&anchor.certificate, now).is_none())
-            .map(|(_, trust_anchor)| trust_anchor.clone())
-            .collect();
-        let end_entity = EndEntityCert::try_from(leaf.der()).map_err(|error| refusal_of(&error, leaf))?;
-        let algorithms = provider().signature_verification_algorithms;
-        let path = end_entity
-            .verify_for_usage(
-                algorithms.all,
-                &anchors,
-                &intermediates,
-                unix_time(now),
-                KeyUsage::client_auth(),
-                None,
-                Some(&|path| self.check_path(path, now)),
-            )
-            .map_err(|error| refusal_of(&error, leaf))?;
-        check_leaf_usage(leaf)?;
-        let anchor = self.anchor_of(&path).ok_or(Refusal::UnknownIssuer)?;
-        self.deny.check(&anchor.certificate)?;
-        let mut valid_until = leaf.facts().not_after.min(anchor.certificate.facts().not_after);
-        for intermediate in path.intermediate_certificates() {
-            let certificate =
-                Certificate::from_der(intermediate.der().into_owned()).map_err(|_| Refusal::Unreadable)?;
-            self.deny.check(&certificate)?;
-            valid_until = valid_until.min(certificate.facts().not_after);
+        if leaf.facts().self_signed {
+            return Err(Refusal::SelfSigned);
         }
+        let (anchor, intermediates) = self.find_path(leaf, others, now).map_err(|error| self.refusal(&error, leaf))?;
+        self.deny.check_names(leaf)?;
+        check_leaf_usage(leaf)?;
+        let root = &anchor.certificate;
+        let issuers = || intermediates.iter().chain([root]);
+        // Here the issuers are certain, and those that the peer sent are among them.
+        for (certificate, issuer) in std::iter::once(leaf).chain(&intermediates).zip(issuers()) {
+            self.deny.check_serial(certificate, std::iter::once(issuer))?;
+            self.deny.check(issuer)?;
+        }
+        let valid_until = issuers().map(|issuer| issuer.facts().not_after).fold(leaf.facts().not_after, Ord::min);
         Ok((anchor.name.clone(), valid_until))
     }
 
-    /// What is told apart before webpki looks: these three all read "unknown issuer" to it, or worse.
-    fn check_issuer(&self, leaf: &Certificate) -> Result<(), Refusal> {
+    /// The first path to an anchor that is valid at `now`: that anchor, and what lies between, the leaf's issuer first.
+    fn find_path(
+        &self,
+        leaf: &Certificate,
+        others: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Result<(&Anchor, Vec<Certificate>), webpki::Error> {
+        let presented = others.iter().take(MAX_CHAIN - 1).map(AsRef::<[u8]>::as_ref);
+        let known = self.intermediates.iter().map(|certificate| certificate.der().as_ref());
+        let intermediates: Vec<CertificateDer<'_>> = presented.chain(known).map(CertificateDer::from).collect();
+        let valid = self.anchors.iter().filter(|anchor| date_fault(&anchor.certificate, now).is_none());
+        let (anchors, trust_anchors): (Vec<&Anchor>, Vec<TrustAnchor<'_>>) =
+            valid.map(|anchor| (anchor, anchor.root.clone())).unzip();
+        // By address: a CA that was renewed with its key is there twice, with one name and one key.
+        let anchor_of = |path: &VerifiedPath<'_>| {
+            let at = trust_anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
+            at.and_then(|at| anchors.get(at).copied()).ok_or(webpki::Error::UnknownIssuer)
+        };
+        let end_entity = EndEntityCert::try_from(leaf.der())?;
+        let path = end_entity.verify_for_usage(
+            provider().signature_verification_algorithms.all,
+            &trust_anchors,
+            &intermediates,
+            unix_time(now),
+            Purpose::Client,
+            None,
+            Some(&|path| check_path(path, &anchor_of(path)?.certificate, now)),
+        )?;
+        Ok((anchor_of(&path)?, parsed_intermediates(&path)?))
+    }
+
+    /// What only we can tell: webpki says "unknown issuer" to it, or worse.
+    fn refusal(&self, error: &webpki::Error, leaf: &Certificate) -> Refusal {
         let facts = leaf.facts();
-        if facts.self_issued {
-            return Err(Refusal::SelfSigned);
-        }
         let issuer = facts.issuer.der();
-        let is_ca = self.anchors.iter().any(|anchor| anchor.certificate.facts().subject.der() == issuer);
-        let pin = self.pins.values().find(|pin| pin.certificate.facts().subject.der() == issuer);
-        match pin {
-            Some(pin) if !is_ca => Err(Refusal::IssuedByPin { pin: pin.name.clone() }),
-            _ => Ok(()),
+        if self.cas().any(|ca| ca.facts().subject.der() == issuer) {
+            return refusal_of(error, leaf);
+        }
+        if facts.self_issued {
+            return Refusal::SelfSigned;
+        }
+        let parents = self.pins.values().filter(|pin| pin.certificate.facts().subject.der() == issuer);
+        match parents.map(|pin| &pin.name).min() {
+            Some(pin) => Refusal::IssuedByPin { pin: pin.clone() },
+            None => refusal_of(error, leaf),
         }
     }
+}
 
-    /// webpki lets a CA without keyCertSign, or with a weak key, stand in the middle of a path; the gate does not.
-    fn check_path(&self, path: &VerifiedPath<'_>, now: OffsetDateTime) -> Result<(), webpki::Error> {
-        for intermediate in path.intermediate_certificates() {
-            let certificate =
-                Certificate::from_der(intermediate.der().into_owned()).map_err(|_| webpki::Error::BadDer)?;
-            if !gate(&certificate, now).is_empty() {
-                return Err(webpki::Error::UnknownIssuer);
-            }
-        }
-        self.anchor_of(path).map(|_| ()).ok_or(webpki::Error::UnknownIssuer)
+/// webpki lets a CA without keyCertSign, or with a weak key, stand in the middle of a path; the gate does not.
+fn check_path(path: &VerifiedPath<'_>, root: &Certificate, now: OffsetDateTime) -> Result<(), webpki::Error> {
+    let intermediates = parsed_intermediates(path)?;
+    if !intermediates.iter().all(|certificate| gate(certificate, now).is_empty()) {
+        return Err(webpki::Error::UnknownIssuer);
     }
+    check_root(root, intermediates.len(), Purpose::Client)
+}
 
-    fn anchor_of(&self, path: &VerifiedPath<'_>) -> Option<&Anchor> {
-        let found = path.anchor();
-        let index = self.trust_anchors.iter().position(|anchor| {
-            anchor.subject == found.subject && anchor.subject_public_key_info == found.subject_public_key_info
-        })?;
-        self.anchors.get(index)
-    }
+fn parsed_intermediates(path: &VerifiedPath<'_>) -> Result<Vec<Certificate>, webpki::Error> {
+    let parsed = |der: CertificateDer<'_>| Certificate::from_der(der.into_owned()).map_err(|_| webpki::Error::BadDer);
+    path.intermediate_certificates().map(|certificate| parsed(certificate.der())).collect()
 }
 
 impl CaRejected {
     /// Whether only its dates are wrong. Expiry leaves out that one CA and never refuses the others.
     pub fn only_expired(&self) -> bool {
-        self.faults.iter().all(|fault| matches!(fault, CaFault::Expired { .. } | CaFault::NotYetValid { .. }))
+        let is_date = |fault: &CaFault| matches!(fault, CaFault::Expired { .. } | CaFault::NotYetValid { .. });
+        // None at all: webpki could not make an anchor of it, which is not a matter of time.
+        !self.faults.is_empty() && self.faults.iter().all(is_date)
     }
 }
 
@@ -278,15 +296,15 @@ fn admit_cas(files: &[CaFile], now: OffsetDateTime) -> (Vec<Anchor>, Vec<Certifi
             let faults = gate(certificate, now);
             let facts = certificate.facts();
             // An expired CA is reported and kept out below, at each verdict: it may be "not yet valid" only until noon.
-            if !shape_faults(certificate).is_empty() || trust_anchor(certificate).is_none() {
+            let Some(root) = trust_anchor(certificate).filter(|_| shape_faults(certificate).is_empty()) else {
                 rejected.push(rejection(file, certificate, faults));
                 continue;
-            }
+            };
             if !faults.is_empty() {
                 rejected.push(rejection(file, certificate, faults));
             }
             if facts.self_issued {
-                anchors.push(Anchor { name: file.name.clone(), certificate: certificate.clone() });
+                anchors.push(Anchor { name: file.name.clone(), certificate: certificate.clone(), root });
             } else {
                 intermediates.push(certificate.clone());
             }
@@ -345,8 +363,14 @@ fn check_leaf_usage(leaf: &Certificate) -> Result<(), Refusal> {
             return Err(Refusal::Usage { problem: "its keyUsage lacks digitalSignature" });
         }
     }
-    if is_weak(&facts.key) {
-        return Err(Refusal::Unsupported { problem: format!("its key is too weak ({})", facts.key) });
+    check_key(leaf)
+}
+
+/// No handshake with such a key would succeed: the reason is better than the failed signature.
+fn check_key(leaf: &Certificate) -> Result<(), Refusal> {
+    let key = &leaf.facts().key;
+    if is_weak(key) {
+        return Err(Refusal::Unsupported { problem: format!("its key is too weak ({key})") });
     }
     Ok(())
 }
@@ -355,11 +379,12 @@ fn refusal_of(error: &webpki::Error, leaf: &Certificate) -> Refusal {
     use webpki::Error as E;
     match error {
         E::CaUsedAsEndEntity => Refusal::Usage { problem: "it is a CA's (CA:TRUE)" },
-        E::RequiredEkuNotFoundContext(_) => {
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             Refusal::Usage { problem: "its extendedKeyUsage, or an issuer's, lacks clientAuth" }
         }
-        E::CertExpired { .. } => Refusal::Expired { not_after: leaf.facts().not_after },
-        E::CertNotValidYet { .. } => Refusal::NotYetValid { not_before: leaf.facts().not_before },
+        // The leaf's own dates have been checked: these are an intermediate's.
+        E::CertExpired { not_after, .. } => Refusal::Expired { not_after: offset_date_time(*not_after) },
+        E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid { not_before: offset_date_time(*not_before) },
         E::InvalidSignatureForPublicKey => Refusal::BadSignature,
         E::UnsupportedCertVersion => {
             Refusal::Unsupported { problem: format!("X.509 v{}, issue it again as v3", leaf.facts().version) }
