@@ -1,20 +1,10 @@
 //! The crate's errors.
 
-use std::path::PathBuf;
-
 use crate::Refusal;
 
 /// Why a TLS configuration could not be made, or a certificate did not pass its own check.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// rustls does not take this key: the type is not supported.
-    #[error("the private key of {path} cannot be used for TLS: {source}", path = path.display())]
-    Key {
-        /// The certificate or key file.
-        path: PathBuf,
-        /// What rustls says.
-        source: rustls::Error,
-    },
     /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate of {subject}")]
     KeyMismatch {
@@ -24,7 +14,7 @@ pub enum TlsError {
     /// A configuration needs a certificate and there is none.
     #[error("there is no certificate to present")]
     NoCertificate,
-    /// rustls refused the configuration.
+    /// rustls refused the configuration, or the key's type.
     #[error("TLS cannot be configured: {0}")]
     Config(#[from] rustls::Error),
     /// A certificate just issued would be refused by our own server.

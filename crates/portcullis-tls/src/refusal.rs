@@ -52,9 +52,11 @@ pub enum Refusal {
         /// What about it.
         problem: String,
     },
-    /// A signature in the path does not verify. Alert: `decrypt_error`.
-    #[error("a signature in the certificate's chain does not verify")]
-    BadSignature,
+    /// A CA of the issuer's name is trusted, and another key signed. Alert: `unknown_ca`.
+    #[error(
+        "the certificate was signed by another key than that of the CA with its issuer's name that is trusted here: the CA was made anew, or it is another one"
+    )]
+    OtherKey,
 }
 
 /// A refused peer, for the log. What it claims is not proven: the chain is judged before the handshake's signature.
@@ -74,9 +76,10 @@ impl Refusal {
             Self::Unreadable => CertificateError::BadEncoding,
             Self::Denied { .. } => CertificateError::Revoked,
             Self::Expired { .. } | Self::NotYetValid { .. } => CertificateError::Expired,
-            Self::SelfSigned | Self::UnknownIssuer | Self::IssuedByPin { .. } => CertificateError::UnknownIssuer,
+            Self::SelfSigned | Self::UnknownIssuer | Self::OtherKey | Self::IssuedByPin { .. } => {
+                CertificateError::UnknownIssuer
+            }
             Self::Usage { .. } | Self::Unsupported { .. } => CertificateError::InvalidPurpose,
-            Self::BadSignature => CertificateError::BadSignature,
         })
     }
 }

@@ -385,7 +385,7 @@ fn refusal_of(error: &webpki::Error, leaf: &Certificate) -> Refusal {
         // The leaf's own dates have been checked: these are an intermediate's.
         E::CertExpired { not_after, .. } => Refusal::Expired { not_after: offset_date_time(*not_after) },
         E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid { not_before: offset_date_time(*not_before) },
-        E::InvalidSignatureForPublicKey => Refusal::BadSignature,
+        E::InvalidSignatureForPublicKey => Refusal::OtherKey,
         E::UnsupportedCertVersion => {
             Refusal::Unsupported { problem: format!("X.509 v{}, issue it again as v3", leaf.facts().version) }
         }
