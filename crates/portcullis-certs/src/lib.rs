@@ -36,6 +36,7 @@ mod x509;
 
 mod command;
 mod file;
+mod glob;
 mod visible;
 
 pub use command::ShellCommand;
@@ -43,6 +44,7 @@ pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike};
 pub use finding::{Finding, Fix, Severity};
 pub use fingerprint::{Fingerprint, Serial};
+pub use glob::glob;
 pub use host_certs::{CertsLocation, ClientPair, HostCerts, read_host_certs};
 pub use key::{PrivateKey, UnusableKey};
 pub use name::DistinguishedName;

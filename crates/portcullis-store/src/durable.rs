@@ -33,7 +33,8 @@ pub(crate) struct Durable<D> {
     root: PathBuf,
     next_temporary: AtomicU64,
     /// Directories whose own entry, and that of all above them, is known to be durable. A directory that merely exists
-    /// proves nothing: another operation may have made it and not synced it yet.
+    /// proves nothing: another operation may have made it and not synced it yet. One that was removed may still be
+    /// named here; whoever makes it again strikes it out.
     settled: Mutex<HashSet<String>>,
     failed: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -110,8 +111,6 @@ impl<D: Disk> Durable<D> {
     /// Removes a file, or a directory and all below it, at once and durably. `false`: it was not there.
     pub(crate) fn remove(&self, path: &str) -> Result<bool, StoreError> {
         self.check_writable()?;
-        let below = format!("{path}/");
-        self.settled().retain(|directory| directory != path && !directory.starts_with(&below));
         let Some(aside) = self.set_aside(path)? else { return Ok(false) };
         if let Err(error) = self.sync_directory(layout::parent(path)) {
             // It comes back: if it stayed away, the next attempt would find nothing and acknowledge that, although a
@@ -120,10 +119,8 @@ impl<D: Disk> Durable<D> {
             return Err(error);
         }
         self.discard(&aside);
-        // An empty directory says nothing; it need not go durably.
-        let parent = layout::parent(path);
-        self.settled().remove(parent);
-        let _ = self.disk.remove_directory(parent);
+        // An empty directory says nothing; it need not go durably, nor when another operation has filled it meanwhile.
+        let _ = self.disk.remove_directory(layout::parent(path));
         Ok(true)
     }
 

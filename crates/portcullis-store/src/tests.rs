@@ -6,3 +6,4 @@ pub(crate) mod model;
 mod power_cut;
 mod refusals;
 mod seam;
+mod world;
