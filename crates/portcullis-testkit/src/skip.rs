@@ -3,7 +3,7 @@
 //! A skipped test returns, so libtest counts it as passed. The line it leaves in the file named by
 //! [`SKIPS_FILE`] is what lets `cargo xtask test` list it and exit 1. Knows nothing of what the tests do.
 //!
-//! ```
+//! ```no_run
 //! use portcullis_testkit::{skip, skip_unless};
 //!
 //! fn pulls_with_a_program_nobody_has() {
@@ -53,11 +53,13 @@ impl fmt::Display for Need {
 /// Whether all of `needs` are met. If not, the skip of `test` is recorded and printed, and the test must return.
 /// [`skip_unless!`](crate::skip_unless) does both.
 pub fn require(test: &str, needs: &[Need]) -> bool {
-    let missing: Vec<String> = needs.iter().filter(|need| !need.is_met()).map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        record(test, &missing.join("; "));
+    match missing(needs) {
+        None => true,
+        Some(reason) => {
+            record(test, &reason);
+            false
+        }
     }
-    missing.is_empty()
 }
 
 /// Records that `test` was skipped and why.
@@ -65,10 +67,20 @@ pub fn require(test: &str, needs: &[Need]) -> bool {
 pub fn record(test: &str, reason: &str) {
     eprintln!("skipped: {test}: {reason}");
     if let Some(path) = env::var_os(SKIPS_FILE) {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file of skips opens");
-        // One write, so that tests of several processes do not mix their lines.
-        file.write_all(format!("{test}\t{reason}\n").as_bytes()).expect("the skip is recorded");
+        append(Path::new(&path), test, reason);
     }
+}
+
+/// All that is not met, in words.
+fn missing(needs: &[Need]) -> Option<String> {
+    let missing: Vec<String> = needs.iter().filter(|need| !need.is_met()).map(ToString::to_string).collect();
+    (!missing.is_empty()).then(|| missing.join("; "))
+}
+
+fn append(path: &Path, test: &str, reason: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file of skips opens");
+    // One write, so that tests of several processes do not mix their lines.
+    file.write_all(format!("{test}\t{reason}\n").as_bytes()).expect("the skip is recorded");
 }
 
 /// Returns from the test unless all needs are met, and records the skip under the name of the enclosing function.
@@ -112,16 +124,19 @@ fn may_make_namespaces() -> bool {
 mod tests {
     use super::*;
 
-    fn skips_always(reached: &mut bool) {
-        crate::skip_unless!(Need::Program("sh"), Need::Program("portcullis-no-such-program"));
-        *reached = true;
+    #[test]
+    fn one_need_of_two_is_enough_to_skip() {
+        let reason = missing(&[Need::Program("sh"), Need::Program("portcullis-no-such-program")]);
+        assert_eq!(reason.as_deref(), Some("the program `portcullis-no-such-program` is not installed"));
     }
 
     #[test]
-    fn returns_when_one_need_of_two_is_missing() {
-        let mut reached = false;
-        skips_always(&mut reached);
-        assert!(!reached);
+    fn a_skip_is_one_line_after_those_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("skips");
+        append(&file, "first", "no reason");
+        append(&file, "second", "another");
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "first\tno reason\nsecond\tanother\n");
     }
 
     #[test]
