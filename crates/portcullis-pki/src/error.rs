@@ -238,6 +238,14 @@ pub enum PkiError {
         /// What is there.
         known: Vec<String>,
     },
+    /// No certificate is meant by what was typed.
+    #[error("no client certificate has the name, serial number or fingerprint {}; the names are: {}", Visible(target), if known.is_empty() { "(none)".to_owned() } else { known.join(", ") })]
+    NothingToRevoke {
+        /// What was typed.
+        target: String,
+        /// The clients that have one.
+        known: Vec<String>,
+    },
     /// Installing would touch what we did not write. Nothing was changed.
     #[error("nothing was installed:\n{}", joined(conflicts, "\n"))]
     InstallRefused {

@@ -38,6 +38,7 @@ mod journal;
 mod key;
 mod name;
 pub mod profile;
+mod revoke;
 mod signer;
 pub mod trust;
 mod verify;
@@ -49,3 +50,4 @@ pub use issue::{ClientRequest, Issued, KeySource, ServerRequest, issue_client, i
 pub use journal::{EntryKind, Journal, JournalEntry};
 pub use key::KeyPair;
 pub use name::{ClientName, ServerName, TrustDomain};
+pub use revoke::{Revoked, revoke};

@@ -92,6 +92,8 @@ pub(crate) enum CertCommand {
     New(CertNew),
     /// Show what is in certificate files
     Show(CertShowArgs),
+    /// Let a client in no longer: all its certificates, or one by serial number or fingerprint
+    Revoke(CertRevokeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,6 +125,18 @@ pub(crate) struct NewServerArgs {
     /// A name or address to add; may be given again
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<ServerName>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CertRevokeArgs {
+    /// The client's name, or a certificate's serial number or SHA-256 fingerprint
+    #[arg(value_name = "NAME|SERIAL|FINGERPRINT")]
+    pub(crate) target: String,
+    /// Why, for whoever reads the deny list later
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
 }
 
 #[derive(Debug, clap::Args)]

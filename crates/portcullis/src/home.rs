@@ -181,8 +181,15 @@ fn read_config(path: &Path) -> anyhow::Result<Config> {
     })
 }
 
+/// Puts a client's directory where engines read it. Their directories are root's.
+pub(crate) fn install_command(host: &str, client: &Path) -> ShellCommand {
+    let sudo = (!geteuid().is_root()).then(|| "sudo".into());
+    let words = [program(), "install".into(), host.into(), "--from".into(), client.into()];
+    ShellCommand::new(sudo.into_iter().chain(words))
+}
+
 /// How this program is called in commands to paste: by name where the shell would find it, else by its path.
-pub(crate) fn program() -> std::ffi::OsString {
+fn program() -> std::ffi::OsString {
     let name = "portcullis";
     let Ok(this) = env::current_exe() else { return name.into() };
     let path = env::var_os("PATH").unwrap_or_default();

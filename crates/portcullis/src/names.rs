@@ -2,8 +2,14 @@
 //! type.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use portcullis_pki::ServerName;
+
+/// A resolver that does not answer must not hold up a start: without an answer by then, a name counts as unknown.
+const LOOKUP_TIME: Duration = Duration::from_secs(2);
 
 /// How clients should be told to type the registry.
 #[derive(Debug, Clone)]
@@ -60,13 +66,18 @@ pub(crate) fn to_type(names: &[ServerName], listen: SocketAddr) -> Typed {
 }
 
 fn leads_beyond_loopback(name: &str, port: u16) -> bool {
-    match (name, port).to_socket_addrs() {
-        Ok(found) => {
-            let addresses: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
-            !addresses.is_empty() && addresses.iter().all(|address| !address.is_loopback())
-        }
-        Err(_) => false,
-    }
+    let name = name.to_owned();
+    let found = in_time(move || (name, port).to_socket_addrs().ok().map(Iterator::collect::<Vec<_>>));
+    found.is_some_and(|addresses| {
+        !addresses.is_empty() && addresses.iter().all(|address| !address.ip().to_canonical().is_loopback())
+    })
+}
+
+/// The resolver of the system has no deadline of its own. A look-up that comes too late ends unheard.
+fn in_time<T: Send + 'static>(look_up: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(look_up()));
+    told.recv_timeout(LOOKUP_TIME).ok().flatten()
 }
 
 fn host_name() -> String {
@@ -75,9 +86,12 @@ fn host_name() -> String {
 
 /// What `hostname -f` prints: the canonical name of the host's own address.
 fn fqdn(host: &str) -> Option<String> {
-    let hints = dns_lookup::AddrInfoHints { flags: AI_CANONNAME, ..Default::default() };
-    let found = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).ok()?;
-    found.flatten().find_map(|info| info.canonname).filter(|name| name.contains('.'))
+    let host = host.to_owned();
+    in_time(move || {
+        let hints = dns_lookup::AddrInfoHints { flags: AI_CANONNAME, ..Default::default() };
+        let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints)).ok()?;
+        found.flatten().find_map(|info| info.canonname).filter(|name| name.contains('.'))
+    })
 }
 
 /// `AI_CANONNAME` of `getaddrinfo(3)`, the same number on Linux and macOS.

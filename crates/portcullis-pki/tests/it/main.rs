@@ -4,6 +4,7 @@
 mod authority;
 mod install;
 mod issue;
+mod revoke;
 mod trust;
 
 use std::fs;

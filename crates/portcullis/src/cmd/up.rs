@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
-use portcullis_certs::{AltName, Certificate, ShellCommand, pem};
+use portcullis_certs::{AltName, Certificate, pem};
 use portcullis_pki::trust::{self, TrustRole};
 use portcullis_pki::{
     Authority, AuthorityKind, ClientName, ClientRequest, KeyAlgorithm, KeySource, PkiError, ServerName, ServerRequest,
@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use crate::args::UpArgs;
 use crate::cmd::{date, serve};
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::names::{self, Typed};
 use crate::{listen, output};
 
@@ -210,27 +210,18 @@ fn greeting(home: &Home, config: &Config, listen: SocketAddr, is_new: bool) -> a
 }
 
 fn next_commands(home: &Home, typed: &Typed) -> Vec<String> {
-    let admin = home.client(ADMIN);
-    let install = ShellCommand::new([
-        "sudo".into(),
-        crate::home::program(),
-        "install".into(),
-        typed.host.clone().into(),
-        "--from".into(),
-        admin.into(),
-    ]);
     let mut lines = vec!["on a host that pulls and pushes (copy the client's directory there first):".to_owned()];
     if let Some(line) = &typed.hosts_line {
-        lines.push(format!(
-            "  # other hosts know this one by its address; for its name they need in /etc/hosts: {line}"
-        ));
+        lines.push(format!("  # it is known by its address there; for its name, /etc/hosts needs: {line}"));
     }
-    lines.push(format!("  {install}"));
-    lines.push(format!("  docker pull {}/NAME", typed.host));
+    lines.push(format!("  {}", home::install_command(&typed.host, &home.client(ADMIN))));
     if typed.host.starts_with("localhost") {
         lines.push(
             "  # Docker never sends certificates to localhost; podman, skopeo and `portcullis pull` do".to_owned(),
         );
+        lines.push(format!("  podman pull {}/NAME", typed.host));
+    } else {
+        lines.push(format!("  docker pull {}/NAME", typed.host));
     }
     lines.push("another client:".to_owned());
     lines.push(format!("  {}", home.command(&["cert", "new", "client", "ci-7"])));
