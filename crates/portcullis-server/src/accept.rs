@@ -56,10 +56,6 @@ enum HandshakeError {
     PlainHttp,
     #[error("{0}")]
     Tls(io::Error),
-    #[error("TLS is not configured: {0}")]
-    Config(#[from] portcullis_tls::TlsError),
-    #[error("{0}")]
-    Io(io::Error),
 }
 
 /// Accepts until `stop` turns true, then waits for the connections; after `drain_timeout` they are cut.
@@ -102,70 +98,71 @@ async fn drain(mut connections: JoinSet<()>, limit: Duration) {
     }
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, _slot: Slot, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, address: SocketAddr, slot: Slot, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
     let limit = shared.app.limits.handshake_timeout;
-    let result = tokio::time::timeout(limit, handshake(stream, address, &shared)).await;
+    let result = tokio::time::timeout(limit, handshake(stream, address, &slot, &shared)).await;
     match result {
-        Ok(Some((stream, peer))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
-        Ok(None) => {}
+        Ok(Ok((stream, peer))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
+        Ok(Err(Some(mut refused))) => linger(&mut refused).await,
+        Ok(Err(None)) => {}
         Err(_) => tracing::debug!(peer = %address, "handshake given up: handshake_timeout is over"),
     }
 }
 
-/// The whole way from a TCP stream to a peer; whatever goes wrong is logged here.
-async fn handshake(stream: TcpStream, address: SocketAddr, shared: &Shared) -> Option<(TlsStream<Stream>, Arc<Peer>)> {
-    let _turn = shared.handshakes.acquire().await.ok()?;
+/// The whole way from a TCP stream to a peer; whatever goes wrong is logged here, before the stream of a peer that was
+/// told so is given back.
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    slot: &Slot,
+    shared: &Shared,
+) -> Result<(TlsStream<Stream>, Arc<Peer>), Option<Stream>> {
+    let mut first = [0];
+    // Load balancers connect and leave again to see whether somebody listens.
+    if !stream.peek(&mut first).await.is_ok_and(|bytes| bytes > 0) {
+        tracing::debug!(peer = %address, "connection ended before its handshake");
+        return Err(None);
+    }
+    // Only who has said something waits for a turn, and for its own address' first: a stranger who stalls takes nobody
+    // else's.
+    let _own_turn = slot.handshakes().acquire().await.map_err(|_| None)?;
+    let _turn = shared.handshakes.acquire().await.map_err(|_| None)?;
     // Small answers should not wait for more: there is never a reason to gather on a request-response stream.
     let _ = stream.set_nodelay(true);
     let generation = shared.generations.current();
-    let (config, refused) = match generation.tls.handshake() {
-        Ok(ready) => ready,
-        Err(error) => {
-            tracing::error!(%error, "handshakes are not possible");
-            return None;
-        }
+    let (config, refused) = generation.tls.handshake().map_err(|error| {
+        tracing::error!(%error, "handshakes are not possible");
+        None
+    })?;
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(shared.app.limits.body_timeout));
+    // A TLS record begins with its type, 22 for a handshake; an HTTP request with a capital letter.
+    let accepted = if first[0].is_ascii_uppercase() {
+        Err(refuse_plain_http(Box::pin(stream)).await)
+    } else {
+        let accepted = TlsAcceptor::from(config).accept(Box::pin(stream)).into_fallible().await;
+        accepted.map_err(|(error, stream)| (HandshakeError::Tls(error), stream))
     };
-    let stream = match accept_tls(stream, TlsAcceptor::from(config), shared.app.limits.body_timeout).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            log_failure(address, &error, &refused);
-            return None;
-        }
-    };
+    let stream = accepted.map_err(|(error, stream)| {
+        log_failure(address, &error, &refused);
+        Some(stream)
+    })?;
     let chain: Vec<CertificateDer<'static>> =
         stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
     match Peer::new(address, chain, Arc::clone(&shared.generations)) {
-        Ok(peer) => Some((stream, Arc::new(peer))),
+        Ok(peer) => Ok((stream, Arc::new(peer))),
         // The generation changed while the handshake ran.
         Err(refusal) => {
             tracing::warn!(peer = %address, reason = %refusal, "connection closed: no longer trusted");
-            None
+            Err(None)
         }
     }
 }
 
-async fn accept_tls(
-    mut stream: TcpStream,
-    acceptor: TlsAcceptor,
-    write_timeout: Duration,
-) -> Result<TlsStream<Stream>, HandshakeError> {
-    let mut first = [0];
-    stream.peek(&mut first).await.map_err(HandshakeError::Io)?;
-    // A TLS record begins with its type, 22 for a handshake; an HTTP request with a capital letter.
-    if first[0].is_ascii_uppercase() {
-        let _ = stream.write_all(PLAIN_HTTP).await;
-        linger(&mut stream).await;
-        return Err(HandshakeError::PlainHttp);
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(write_timeout));
-    match acceptor.accept(Box::pin(stream)).into_fallible().await {
-        Ok(stream) => Ok(stream),
-        Err((error, mut stream)) => {
-            linger(&mut stream).await;
-            Err(HandshakeError::Tls(error))
-        }
-    }
+async fn refuse_plain_http(mut stream: Stream) -> (HandshakeError, Stream) {
+    // Whoever does not take the answer has the log's.
+    let _ = stream.write_all(PLAIN_HTTP).await;
+    (HandshakeError::PlainHttp, stream)
 }
 
 /// Closes the writing side, then reads what is still coming, within bounds.
@@ -210,7 +207,6 @@ fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &RefusalSlo
     let reason = match error {
         HandshakeError::Tls(error) => tls_reason(error),
         HandshakeError::PlainHttp => "it spoke plain HTTP; this port takes TLS only".to_owned(),
-        error => error.to_string(),
     };
     tracing::warn!(peer = %address, reason = %Visible(&reason), "handshake failed");
 }

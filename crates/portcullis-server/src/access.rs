@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_oci::RepositoryName;
@@ -83,6 +84,11 @@ impl<A: Right> Permit<A> {
 
     pub(crate) fn repository(&self) -> &RepositoryName {
         &self.repository
+    }
+
+    /// Where the peer is, for the log.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.peer.address()
     }
 
     /// What an upload session belongs to: this very certificate.

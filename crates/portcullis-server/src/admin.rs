@@ -3,7 +3,6 @@
 //!
 //! The directory is 0700, the socket 0600, and the peer's uid must be the server's or root.
 
-use std::convert::Infallible;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
@@ -16,17 +15,16 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use crate::side::{self, Bounds};
 use crate::status::{self, Inside, Status};
 
-const CONNECTIONS: usize = 16;
 const LIFE: Duration = Duration::from_secs(30);
+const BOUNDS: Bounds = Bounds { connections: 16, life: LIFE };
 const MAX_ANSWER: usize = 4 << 20;
 
 const STATUS: &str = "/status";
@@ -39,6 +37,8 @@ pub struct Reloaded {
     pub generation: u64,
     /// Why the files were refused; empty when they are in force.
     pub problems: Vec<String>,
+    /// Whether the whole deny list is in force: it is, wherever it can be read, even when the rest is refused.
+    pub deny_in_force: bool,
 }
 
 /// Why a running server could not be asked.
@@ -113,7 +113,7 @@ async fn ask<T: for<'de> Deserialize<'de>>(socket: &Path, method: Method, path: 
 pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = socket.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        check_private(directory)?;
     }
     match fs::symlink_metadata(socket) {
         Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(socket)?,
@@ -125,29 +125,26 @@ pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until `stop` turns true.
-pub(crate) async fn run(listener: UnixListener, inside: Arc<Inside>, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let allowed = is_allowed(&stream);
-        let inside = Arc::clone(&inside);
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(Arc::clone(&inside), allowed, request));
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(LIFE);
-            let _ = tokio::time::timeout(LIFE, builder.serve_connection(TokioIo::new(stream), service)).await;
-            drop(place);
-        });
+/// A directory that others use (`/run`) is not ours to close to them, and no place for the socket.
+fn check_private(directory: &Path) -> io::Result<()> {
+    let mode = fs::metadata(directory)?.permissions().mode() & 0o7777;
+    let others = mode & 0o077;
+    if others == 0 {
+        return Ok(());
     }
+    Err(io::Error::other(format!(
+        "its directory {} has mode {mode:04o} and must be its owner's alone: chmod 0700, or name a directory of its own in `admin_socket`",
+        directory.display()
+    )))
+}
+
+/// Answers until `stop` turns true.
+pub(crate) async fn run(listener: UnixListener, inside: Arc<Inside>, stop: watch::Receiver<bool>) {
+    let answerer = |stream: &UnixStream| {
+        let (inside, allowed) = (Arc::clone(&inside), is_allowed(stream));
+        move |request| answer(Arc::clone(&inside), allowed, request)
+    };
+    side::run(listener, BOUNDS, stop, answerer).await;
 }
 
 /// The server's own uid, or root.
@@ -155,12 +152,8 @@ fn is_allowed(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
 }
 
-async fn answer(
-    inside: Arc<Inside>,
-    allowed: bool,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let response = match (allowed, request.method(), request.uri().path()) {
+async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match (allowed, request.method(), request.uri().path()) {
         (false, _, _) => empty(StatusCode::FORBIDDEN),
         (true, &Method::GET, STATUS) => json(&status::read(&inside)),
         (true, &Method::POST, RELOAD) => {
@@ -171,17 +164,15 @@ async fn answer(
             }
         }
         _ => empty(StatusCode::NOT_FOUND),
-    };
-    Ok(response)
+    }
 }
 
 fn reload_now(inside: &Inside) -> Reloaded {
-    match inside.generations.reload() {
-        Ok(generation) => Reloaded { generation, problems: Vec::new() },
-        Err(problems) => Reloaded {
-            generation: inside.generations.current().number,
-            problems: problems.iter().map(ToString::to_string).collect(),
-        },
+    let problems = inside.generations.refresh().err().unwrap_or_default();
+    Reloaded {
+        generation: inside.generations.current().number,
+        problems: problems.iter().map(ToString::to_string).collect(),
+        deny_in_force: inside.generations.deny_in_force(),
     }
 }
 

@@ -40,7 +40,7 @@ type Answer = Result<Response<ResponseBody>, ApiError>;
 pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<ResponseBody> {
     let begun = Instant::now();
     let (head, incoming) = request.into_parts();
-    let mut body = RequestBody::new(incoming, app.limits.body_timeout);
+    let mut body = RequestBody::new(incoming, &head.headers, app.limits.body_timeout);
     let (who, answer) = match peer.now() {
         Ok((_, accepted)) => {
             let who = Described(accepted.identity()).to_string();

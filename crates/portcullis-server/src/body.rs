@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -14,7 +16,7 @@ use portcullis_store::{Blob, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::access::{Denied, Permit, Pull, Right};
-use crate::error::ApiError;
+use crate::error::{ApiError, Chain};
 
 /// How much of a blob is read at once: large reads cost least per byte (4 KiB ones cost 30 times the CPU).
 const READ_BYTES: usize = 256 * 1024;
@@ -72,6 +74,8 @@ pub(crate) struct Watch<A> {
 pub(crate) struct RequestBody {
     incoming: Incoming,
     stall: Duration,
+    /// The peer waits to be asked for it (`Expect: 100-continue`), and reading is asking.
+    unasked: bool,
 }
 
 impl ResponseBody {
@@ -134,7 +138,8 @@ impl BlobBody {
             self.reading = Some(reading);
             return Poll::Pending;
         };
-        Poll::Ready(Some(self.take(chunk?)))
+        let chunk = chunk.map_err(BodyError::from).and_then(|chunk| self.take(chunk));
+        Poll::Ready(Some(chunk.inspect_err(|error| self.watch.log_cut(error))))
     }
 
     fn take(&mut self, chunk: Result<Bytes, StoreError>) -> Result<Bytes, BodyError> {
@@ -178,18 +183,29 @@ impl<A: Right> Watch<A> {
         self.permit.check()
     }
 
+    /// The status was sent long ago: nobody else says why the peer got half a blob.
+    fn log_cut(&self, error: &BodyError) {
+        let (peer, repository) = (self.permit.address(), self.permit.repository());
+        if let BodyError::Denied(_) = error {
+            tracing::warn!(%peer, %repository, reason = %error, "an answer is cut");
+        } else {
+            tracing::error!(%peer, %repository, reason = %Chain(error), "an answer is cut");
+        }
+    }
+
     pub(crate) fn into_permit(self) -> Permit<A> {
         self.permit
     }
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, stall: Duration) -> Self {
-        Self { incoming, stall }
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, stall: Duration) -> Self {
+        Self { incoming, stall, unasked: headers.contains_key(EXPECT) }
     }
 
     /// The next bytes, within the deadline; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        self.unasked = false;
         loop {
             let frame = tokio::time::timeout(self.stall, self.incoming.frame())
                 .await
@@ -225,6 +241,9 @@ impl RequestBody {
     /// Reads on for a moment after an error: a peer that is still sending when the connection closes sees a reset in
     /// place of the answer.
     pub(crate) async fn discard(&mut self) {
+        if self.unasked {
+            return;
+        }
         let mut left = DISCARD_BYTES;
         let drain = async {
             while let Ok(Some(bytes)) = self.next().await {

@@ -32,7 +32,7 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 [limits]
 # connections = 4096
 # connections_per_address = 256
-# handshakes = 256            # at once; the next ones wait within handshake_timeout
+# handshakes = 256            # at once, a sixteenth from one address; the next ones wait within handshake_timeout
 # handshake_timeout = "10s"
 # header_timeout = "30s"      # from the first byte of a request to its last header
 # idle_timeout = "2m"         # a connection without a request
@@ -74,7 +74,7 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_address: usize,
-    /// Handshakes at once.
+    /// Handshakes at once; one address may have a sixteenth of them.
     pub handshakes: usize,
     /// A whole handshake, waiting for its turn included.
     pub handshake_timeout: Duration,
@@ -177,13 +177,13 @@ impl Config {
 
 impl Limits {
     fn read(&mut self, mut table: Table<'_>, problems: &mut Problems<'_>) {
-        set(&mut self.connections, table.number(problems, "connections", 1));
-        set(&mut self.connections_per_address, table.number(problems, "connections_per_address", 1));
-        set(&mut self.handshakes, table.number(problems, "handshakes", 1));
-        set(&mut self.handshake_timeout, table.duration(problems, "handshake_timeout"));
-        set(&mut self.header_timeout, table.duration(problems, "header_timeout"));
-        set(&mut self.idle_timeout, table.duration(problems, "idle_timeout"));
-        set(&mut self.body_timeout, table.duration(problems, "body_timeout"));
+        set(&mut self.connections, table.number(problems, "connections"));
+        set(&mut self.connections_per_address, table.number(problems, "connections_per_address"));
+        set(&mut self.handshakes, table.number(problems, "handshakes"));
+        set(&mut self.handshake_timeout, table.deadline(problems, "handshake_timeout"));
+        set(&mut self.header_timeout, table.deadline(problems, "header_timeout"));
+        set(&mut self.idle_timeout, table.deadline(problems, "idle_timeout"));
+        set(&mut self.body_timeout, table.deadline(problems, "body_timeout"));
         set(&mut self.drain_timeout, table.duration(problems, "drain_timeout"));
         let known = [
             "connections",

@@ -1,10 +1,11 @@
-//! One HTTP connection of a peer: HTTP/1.1 or HTTP/2, as ALPN decided; ended when it idles, when the server stops, and
-//! when its peer is no longer trusted.
+//! One HTTP connection of a peer: HTTP/1.1 or HTTP/2, as ALPN decided; ended when it idles or is stuck, when the server
+//! stops, and when its peer is no longer trusted.
+
+mod moves;
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use crate::config::Limits;
 use crate::error::Chain;
 use crate::peer::Peer;
 
+use self::moves::{Look, Moves, Watched};
+
 /// What an HTTP/2 peer may have in flight towards us: per stream and per connection. 1 MiB keeps a push over a link of
 /// 100 ms round trip at 80 Mbit/s; a connection holds at most four times that.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -40,34 +43,31 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 struct Session {
     app: Arc<App>,
     peer: Arc<Peer>,
-    in_flight: AtomicUsize,
-    idle_since: Mutex<Instant>,
+    moves: Arc<Moves>,
     end: Notify,
 }
 
-/// A request under way, until its answer's body has been sent or dropped.
-#[derive(Debug)]
-struct InFlight(Arc<Session>);
-
-/// An answer's body that keeps its request under way.
+/// An answer's body that keeps its request under way until it has been sent or dropped.
 #[derive(Debug)]
 struct TrackedBody {
     body: ResponseBody,
-    _in_flight: InFlight,
+    _sending: moves::Sending,
 }
 
 /// Serves until the peer leaves or has to.
 pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = builder(&app.limits, is_http2);
-    let (idle_timeout, drain_timeout) = (app.limits.idle_timeout, app.limits.drain_timeout);
-    let session = Arc::new(Session::new(app, peer));
+    let drain_timeout = app.limits.drain_timeout;
+    let moves = Arc::new(Moves::new(&app.limits, is_http2));
+    let session = Arc::new(Session { app, peer, moves: Arc::clone(&moves), end: Notify::new() });
     let requests = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&requests), request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&moves)));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut closing: Option<Instant> = None;
     loop {
-        let wake = closing.unwrap_or_else(|| session.idle_since() + idle_timeout);
+        let wake = closing.unwrap_or_else(|| Instant::now() + moves.tick());
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -83,16 +83,16 @@ pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<A
                 connection.as_mut().graceful_shutdown();
                 closing = Some(Instant::now() + CLOSE_TIME);
             }
-            () = sleep_until(wake) => {
-                if closing.is_some() {
-                    return;
-                }
-                if session.in_flight.load(Ordering::Relaxed) > 0 {
-                    // Bodies have deadlines of their own.
-                    session.touch();
-                } else if session.idle_since() + idle_timeout <= Instant::now() {
+            () = sleep_until(wake) => match moves.look() {
+                _ if closing.is_some() => return,
+                Look::Fine => {}
+                Look::Idle => {
                     connection.as_mut().graceful_shutdown();
                     closing = Some(Instant::now() + CLOSE_TIME);
+                }
+                Look::Stuck(what) => {
+                    tracing::debug!(peer = %session.peer.address(), what, "connection cut: nothing moved");
+                    return;
                 }
             }
         }
@@ -100,18 +100,21 @@ pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<A
 }
 
 async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Response<TrackedBody>, Infallible> {
-    let in_flight = InFlight::begin(&session);
+    let under_way = session.moves.begin();
     let response = respond(&session.app, &session.peer, request).await;
     if response.extensions().get::<EndConnection>().is_some() {
         session.end.notify_one();
     }
-    Ok(response.map(|body| TrackedBody { body, _in_flight: in_flight }))
+    Ok(response.map(|body| TrackedBody { body, _sending: under_way.answered() }))
 }
 
 /// ALPN has decided already: guessing from the first bytes would wait for them without a deadline (hyper PR #4171).
+///
+/// hyper's own `header_read_timeout` runs from the end of the request before, which makes it a second, shorter idle
+/// timeout: [`Moves`] has ours.
 fn builder(limits: &Limits, is_http2: bool) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).keep_alive(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -123,34 +126,6 @@ fn builder(limits: &Limits, is_http2: bool) -> Builder<TokioExecutor> {
         .keep_alive_interval(limits.body_timeout)
         .keep_alive_timeout(limits.body_timeout);
     if is_http2 { builder.http2_only() } else { builder.http1_only() }
-}
-
-impl Session {
-    fn new(app: Arc<App>, peer: Arc<Peer>) -> Self {
-        Self { app, peer, in_flight: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()), end: Notify::new() }
-    }
-
-    fn touch(&self) {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn idle_since(&self) -> Instant {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl InFlight {
-    fn begin(session: &Arc<Session>) -> Self {
-        session.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(session))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.touch();
-    }
 }
 
 impl Body for TrackedBody {

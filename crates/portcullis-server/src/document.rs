@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+/// The largest number of anything; far above what a machine can hold, and below what a semaphore counts.
+const MOST: usize = 1_000_000_000;
+/// The longest time: what is added to a clock must not overflow it.
+const LONGEST: Duration = Duration::from_hours(24 * 366);
+
 /// One thing wrong with a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -83,6 +88,10 @@ impl<'a> Problems<'a> {
 
     pub(crate) fn at(&mut self, line: usize, message: impl Into<String>) {
         self.found.push(Problem { path: self.path.to_owned(), line: Some(line), message: message.into() });
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
     }
 
     pub(crate) fn into_found(mut self) -> Vec<Problem> {
@@ -176,16 +185,16 @@ impl<'a> Table<'a> {
         texts.map(|value| Located { value, line })
     }
 
-    /// A whole number of at least `least`.
-    pub(crate) fn number(&mut self, problems: &mut Problems<'_>, key: &str, least: usize) -> Option<usize> {
+    /// A whole number from 1 to [`MOST`].
+    pub(crate) fn number(&mut self, problems: &mut Problems<'_>, key: &str) -> Option<usize> {
         let field = self.take(key)?;
         let number = match &field.value {
             DeValue::Integer(integer) => usize::from_str_radix(integer.as_str(), integer.radix()).ok(),
             _ => None,
         };
-        let number = number.filter(|number| *number >= least);
+        let number = number.filter(|number| (1..=MOST).contains(number));
         if number.is_none() {
-            self.wrong(problems, &field, &format!("a whole number from {least} up"));
+            self.wrong(problems, &field, &format!("a whole number from 1 to {MOST}"));
         }
         number
     }
@@ -193,6 +202,12 @@ impl<'a> Table<'a> {
     /// `"30s"`, `"500ms"`, `"10m"`, `"24h"`.
     pub(crate) fn duration(&mut self, problems: &mut Problems<'_>, key: &str) -> Option<Duration> {
         self.parsed(problems, key, "a time such as \"30s\", \"500ms\", \"10m\" or \"24h\"", parse_duration)
+    }
+
+    /// The same, without zero: a deadline of no time would refuse everything.
+    pub(crate) fn deadline(&mut self, problems: &mut Problems<'_>, key: &str) -> Option<Duration> {
+        let positive = |text: &str| parse_duration(text).filter(|time| !time.is_zero());
+        self.parsed(problems, key, "a time above zero, such as \"30s\", \"500ms\" or \"10m\"", positive)
     }
 
     /// `"1 GiB"`, `"64 KiB"`, `"512"`: bytes.
@@ -242,13 +257,14 @@ impl<'a> Table<'a> {
 fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = digits.parse().ok()?;
-    match unit.trim() {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
+    let time = match unit.trim() {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        _ => return None,
+    };
+    (time <= LONGEST).then_some(time)
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -288,8 +304,10 @@ mod tests {
     #[test]
     fn durations_and_sizes() {
         assert_eq!(parse_duration("30s"), Some(Duration::from_secs(30)));
-        assert_eq!(parse_duration("1h"), Some(Duration::from_secs(3600)));
-        for text in ["", "30", "s", "-1s", "1.5s", "1 day", "99999999999999999999s", "18446744073709551615h"] {
+        assert_eq!(parse_duration("1h"), Some(Duration::from_hours(1)));
+        for text in
+            ["", "30", "s", "-1s", "1.5s", "1 day", "99999999999999999999s", "18446744073709551615h", "9999999h"]
+        {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         assert_eq!(parse_size("1 GiB"), Some(1 << 30));

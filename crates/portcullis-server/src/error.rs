@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::access::Denied;
 use crate::body::ResponseBody;
 
+/// How many digests an error names.
+const LISTED: usize = 100;
+
 /// Everything that a request can be answered with but success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -112,7 +115,7 @@ impl ApiError {
     fn detail(&self) -> Value {
         match self {
             Self::BlobUnknown { digest } => json!({ "digest": digest }),
-            Self::ManifestBlobUnknown { digests } => json!({ "digests": digests }),
+            Self::ManifestBlobUnknown { digests } => json!({ "digests": listed(digests) }),
             Self::Denied(Denied::NotAllowed { action, repository, .. }) => {
                 json!({ "action": action.as_str(), "repository": repository.as_str() })
             }
@@ -125,6 +128,9 @@ impl ApiError {
         match self {
             Self::Route(RouteError::Method { allowed }) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Store(StoreError::BlobInUse { .. }) => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::UploadRange { offset, location, .. } => {
                 headers.insert(RANGE, header(&upload_range(*offset)));
@@ -185,8 +191,17 @@ fn store_status(error: &StoreError) -> (StatusCode, ErrorCode) {
     }
 }
 
+/// The first of them: a manifest can name tens of thousands.
+fn listed(digests: &[Digest]) -> &[Digest] {
+    &digests[..digests.len().min(LISTED)]
+}
+
 fn list(digests: &[Digest]) -> String {
-    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let text = listed(digests).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match digests.len().saturating_sub(LISTED) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
 }
 
 /// An error with its sources, for the log.

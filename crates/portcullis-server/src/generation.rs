@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use portcullis_certs::trust_dir::TrustDir;
+use portcullis_certs::trust_dir::{DenyEntry, TrustDir};
 use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, permissions};
 use portcullis_tls::{CaRejected, ServerTls, TrustStore};
 use time::OffsetDateTime;
@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use crate::config::Config;
 use crate::document::Problem;
 use crate::policy::Policy;
+use crate::watch::Stamps;
 
 /// A policy larger than this is none.
 const MAX_POLICY_BYTES: u64 = 1 << 20;
@@ -27,6 +28,8 @@ pub(crate) struct Generation {
     pub(crate) tls: ServerTls,
     pub(crate) policy: Policy,
     pub(crate) since: OffsetDateTime,
+    /// What is on its deny list.
+    deny: Vec<DenyEntry>,
 }
 
 /// The generation in force, and how to make the next one.
@@ -34,9 +37,15 @@ pub(crate) struct Generation {
 pub(crate) struct Generations {
     files: Files,
     current: ArcSwap<Generation>,
-    /// Why the files as they are now are not in force; empty when they are. Held while a generation is built, so that
-    /// two reloads cannot swap in the wrong order.
-    refused: Mutex<Vec<Problem>>,
+    /// Held while a generation is built, so that two reloads cannot swap in the wrong order.
+    last: Mutex<LastLoad>,
+}
+
+/// What the files were when they were last loaded, and why they were refused; empty when they are in force.
+#[derive(Debug, Default)]
+struct LastLoad {
+    stamps: Stamps,
+    refused: Vec<Problem>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,8 +65,11 @@ impl Generations {
             trust: TrustDir::new(&config.trust),
             policy: config.policy.clone(),
         };
+        // Before the files are read: what changes while they are is then seen as a change.
+        let stamps = files.stamps();
         let first = files.load(1)?;
-        Ok(Self { files, current: ArcSwap::from_pointee(first), refused: Mutex::default() })
+        let last = Mutex::new(LastLoad { stamps, refused: Vec::new() });
+        Ok(Self { files, current: ArcSwap::from_pointee(first), last })
     }
 
     pub(crate) fn current(&self) -> Arc<Generation> {
@@ -66,37 +78,94 @@ impl Generations {
 
     /// Builds the next generation from the files and puts it in force; returns its number.
     pub(crate) fn reload(&self) -> Result<u64, Vec<Problem>> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        self.load(&mut self.last())
+    }
+
+    /// The same, but only where the files are not those that were loaded last: whoever asks after the watch has seen the
+    /// change, or the other way round, gets the same generation or the same refusal.
+    pub(crate) fn refresh(&self) -> Result<u64, Vec<Problem>> {
+        let mut last = self.last();
+        if self.files.stamps() != last.stamps {
+            return self.load(&mut last);
+        }
+        if last.refused.is_empty() { Ok(self.current().number) } else { Err(last.refused.clone()) }
+    }
+
+    fn load(&self, last: &mut LastLoad) -> Result<u64, Vec<Problem>> {
+        // Before the files are read: what changes while they are is then seen as a change.
+        last.stamps = self.files.stamps();
         let number = self.current().number + 1;
         match self.files.load(number) {
             Ok(generation) => {
                 tracing::info!(generation = number, "trust is reloaded and in force");
                 self.current.store(Arc::new(generation));
-                refused.clear();
+                last.refused.clear();
                 Ok(number)
             }
             Err(problems) => {
                 for problem in &problems {
                     tracing::error!(%problem, "trust is not reloaded, the generation before stays in force");
                 }
-                refused.clone_from(&problems);
+                last.refused.clone_from(&problems);
+                self.restrict(number);
                 Err(problems)
             }
         }
     }
 
+    /// Restrictions are never held back: when the files are refused, the generation before goes on with every line of the
+    /// deny list that can be read, beside its own.
+    fn restrict(&self, number: u64) {
+        let current = self.current();
+        let new = self.files.deny_lines_beyond(&current.deny);
+        if new.is_empty() {
+            return;
+        }
+        let trust = Arc::new(current.tls.trust().denying_also(&new));
+        tracing::warn!(generation = number, lines = new.len(), "new lines of the deny list are in force all the same");
+        self.current.store(Arc::new(Generation {
+            number,
+            tls: current.tls.with_trust(trust),
+            policy: current.policy.clone(),
+            since: OffsetDateTime::now_utc(),
+            deny: [current.deny.as_slice(), &new].concat(),
+        }));
+    }
+
+    /// Whether every line of the deny list that can be read is in force, whatever became of the rest.
+    pub(crate) fn deny_in_force(&self) -> bool {
+        self.files.deny_lines_beyond(&self.current().deny).is_empty()
+    }
+
     /// Why the last reload was refused; empty when it was not.
     pub(crate) fn refused(&self) -> Vec<Problem> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last().refused.clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastLoad> {
+        // Whole at any time: each field is replaced in one step.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Files {
+    fn deny_lines_beyond(&self, known: &[DenyEntry]) -> Vec<DenyEntry> {
+        let (files, _) = self.trust.read();
+        let is_new = |entry: &DenyEntry| !known.iter().any(|known| known.rule == entry.rule);
+        files.deny.into_iter().filter(is_new).collect()
+    }
+
+    fn stamps(&self) -> Stamps {
+        let deny = self.trust.deny_file();
+        let (cas, pins, crls) = (self.trust.cas_dir(), self.trust.pins_dir(), self.trust.crls_dir());
+        Stamps::of(&[&self.certificate, &self.key, &self.policy, &deny], &[&cas, &pins, &crls])
+    }
+
     fn load(&self, number: u64) -> Result<Generation, Vec<Problem>> {
         let now = OffsetDateTime::now_utc();
         let mut problems = Vec::new();
         let pair = self.load_pair(&mut problems);
-        let trust = self.load_trust(now, &mut problems);
+        let (trust, deny) = self.load_trust(now, &mut problems);
         let policy = self.load_policy(&mut problems);
         let tls = pair.and_then(|(chain, key)| match ServerTls::new(chain, &key, Arc::new(trust)) {
             Ok(tls) => Some(tls),
@@ -106,13 +175,14 @@ impl Files {
             }
         });
         match (tls, policy, problems.is_empty()) {
-            (Some(tls), Some(policy), true) => Ok(Generation { number, tls, policy, since: now }),
+            (Some(tls), Some(policy), true) => Ok(Generation { number, tls, policy, since: now, deny }),
             _ => Err(problems),
         }
     }
 
     fn load_pair(&self, problems: &mut Vec<Problem>) -> Option<(Vec<Certificate>, PrivateKey)> {
         check_owner(&self.key, permissions::check_private, problems);
+        check_owner(&self.certificate, permissions::check_not_writable, problems);
         let (chain, findings) = pem::read_certificates(&self.certificate);
         problems.extend(findings.iter().map(problem));
         let key = match pem::read_private_key(&self.key) {
@@ -125,10 +195,12 @@ impl Files {
         key.filter(|_| !chain.is_empty()).map(|key| (chain, key))
     }
 
-    fn load_trust(&self, now: OffsetDateTime, problems: &mut Vec<Problem>) -> TrustStore {
+    fn load_trust(&self, now: OffsetDateTime, problems: &mut Vec<Problem>) -> (TrustStore, Vec<DenyEntry>) {
         let (files, findings) = self.trust.read();
-        for directory in [&self.trust.root, &self.trust.cas_dir(), &self.trust.pins_dir(), &self.trust.deny_file()] {
-            check_owner(directory, permissions::check_not_writable, problems);
+        let own = [self.trust.root.clone(), self.trust.cas_dir(), self.trust.pins_dir(), self.trust.deny_file()];
+        let cas = files.cas.iter().map(|ca| &ca.path);
+        for path in own.iter().chain(cas).chain(files.pins.iter().map(|pin| &pin.path)) {
+            check_owner(path, permissions::check_not_writable, problems);
         }
         for finding in findings {
             if finding.severity == Severity::Fatal {
@@ -146,7 +218,7 @@ impl Files {
                 problems.push(Problem::new(&ca.path, format!("{} is no CA: {}", ca.subject, reasons(&ca))));
             }
         }
-        store
+        (store, files.deny)
     }
 
     fn load_policy(&self, problems: &mut Vec<Problem>) -> Option<Policy> {

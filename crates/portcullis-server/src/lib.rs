@@ -31,8 +31,10 @@ mod peer;
 mod policy;
 mod probe;
 mod recent;
+mod side;
 mod slots;
 mod status;
+mod watch;
 
 use std::fmt;
 use std::future::Future;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 use portcullis_store::{Store, StoreError, StoreOptions};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 pub use config::{Config, Limits, TEMPLATE};
 pub use document::Problem;
@@ -144,7 +146,10 @@ impl Server {
     /// The probe's address or the socket cannot be listened on.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let listen = listener.local_addr().unwrap_or(self.config.listen);
-        let slots = Slots::new(self.config.limits.connections, self.config.limits.connections_per_address);
+        let limits = &self.config.limits;
+        // As many as the default gives one address of the connections: a sixteenth.
+        let handshakes_per_address = (limits.handshakes / 16).max(1);
+        let slots = Slots::new(limits.connections, limits.connections_per_address, handshakes_per_address);
         let inside = Arc::new(Inside {
             listen,
             generations: Arc::clone(&self.generations),
@@ -152,7 +157,8 @@ impl Server {
             slots: Arc::clone(&slots),
             since: OffsetDateTime::now_utc(),
         });
-        let (stopper, stop) = watch::channel(false);
+        let (stopper, stop) = tokio::sync::watch::channel(false);
+        tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
             let probe = TcpListener::bind(address).await;
             let probe = probe.map_err(|source| ServerError::Probe { address, source })?;

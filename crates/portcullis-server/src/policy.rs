@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use portcullis_certs::Fingerprint;
+use portcullis_certs::{Fingerprint, glob};
 use portcullis_oci::RepositoryName;
 use portcullis_tls::{Identity, TrustedBy};
 
@@ -101,8 +101,10 @@ impl Policy {
 impl Rule {
     fn read(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<Self> {
         let line = table.line();
+        let found = problems.count();
         let who = Who::read(&mut table, problems);
-        if who == Who::default() {
+        // Where it says so wrongly, that has been reported.
+        if who == Who::default() && problems.count() == found {
             problems.at(line, "a rule says whom it is for: `ca`, `pin` or `fingerprint` (`ca = \"*\"` is every CA)");
         }
         let repositories = match table.strings(problems, "repositories") {
@@ -156,7 +158,7 @@ impl Who {
         };
         let matches = |wanted: &Option<String>, name: Option<&String>| match (wanted, name) {
             (None, _) => true,
-            (Some(glob), Some(name)) => component_matches(glob, name),
+            (Some(pattern), Some(name)) => glob(pattern, name),
             (Some(_), None) => false,
         };
         matches(&self.ca, ca)
@@ -184,27 +186,29 @@ impl RepositoryGlob {
     }
 }
 
-/// At most 255 bytes on each side, and `**` tries each rest once: small enough to be plain.
+/// Never more than the product of both lengths: names come from peers. Only the latest `**` has to take more, since
+/// whatever an earlier one could take, it can too.
 fn components_match(globs: &[String], components: &[&str]) -> bool {
-    match (globs.split_first(), components.split_first()) {
-        (None, None) => true,
-        (Some((glob, globs)), _) if glob == "**" => {
-            (0..=components.len()).any(|skip| components_match(globs, &components[skip..]))
+    let (mut at, mut from) = (0, 0);
+    let mut latest = None;
+    loop {
+        match globs.get(at) {
+            None if from == components.len() => return true,
+            Some(pattern) if pattern == "**" => {
+                at += 1;
+                latest = Some((at, from));
+            }
+            Some(pattern) if components.get(from).is_some_and(|component| glob(pattern, component)) => {
+                (at, from) = (at + 1, from + 1);
+            }
+            _ => match latest {
+                Some((after, taken)) if taken < components.len() => {
+                    (at, from) = (after, taken + 1);
+                    latest = Some((after, taken + 1));
+                }
+                _ => return false,
+            },
         }
-        (Some((glob, globs)), Some((component, components))) => {
-            component_matches(glob, component) && components_match(globs, components)
-        }
-        _ => false,
-    }
-}
-
-/// `*` stands for any run of characters.
-fn component_matches(glob: &str, text: &str) -> bool {
-    match glob.split_once('*') {
-        None => glob == text,
-        Some((start, rest)) => text.strip_prefix(start).is_some_and(|tail| {
-            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| component_matches(rest, &tail[at..]))
-        }),
     }
 }
 
@@ -265,9 +269,20 @@ mod tests {
             ("**/app", "a/apps", false),
             ("team-*/app", "team-7/app", true),
             ("a*b*c", "axxbyyc", true),
+            ("**/a/**/b", "a/x/a/b/y/b", true),
+            ("**/a/**/b", "a/x/b/y", false),
+            ("**/**", "a", true),
         ] {
             assert_eq!(matches(glob, name), expected, "{glob} {name}");
         }
+    }
+
+    /// A pattern that tries every division of the name would not end within a lifetime.
+    #[test]
+    fn a_name_chosen_to_be_slow() {
+        let glob = format!("{}b-*-*-*-*-*-*-*-x", "**/a/".repeat(30));
+        assert!(!matches(&glob, &["a"; 120].join("/")));
+        assert!(!matches("*-*-*-*-*-*-*-*-*-x", &format!("a{}b", "-".repeat(250))));
     }
 
     #[test]

@@ -49,7 +49,7 @@ mod tests {
         for n in 0..PAIRS {
             recent.note(&digest(n), &repository);
         }
-        assert_eq!(recent.repositories_of(&digest(0)), [repository.clone()]);
+        assert_eq!(recent.repositories_of(&digest(0)), std::slice::from_ref(&repository));
         recent.note(&digest(PAIRS), &repository);
         assert_eq!(recent.repositories_of(&digest(0)), []);
         assert_eq!(recent.repositories_of(&digest(1)), [repository]);

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::Refusal;
 
 /// Every entry of the file, by what it names. The values are line numbers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct DenyList {
     certificates: HashMap<Fingerprint, u32>,
     keys: HashMap<Fingerprint, u32>,
@@ -19,26 +19,24 @@ pub(crate) struct DenyList {
 }
 
 impl DenyList {
-    pub(crate) fn new(entries: &[DenyEntry]) -> Self {
-        let mut list = Self::default();
+    pub(crate) fn add(&mut self, entries: &[DenyEntry]) {
         for DenyEntry { line, rule, .. } in entries {
             match rule {
                 DenyRule::Certificate(fingerprint) => {
-                    list.certificates.insert(*fingerprint, *line);
+                    self.certificates.insert(*fingerprint, *line);
                 }
                 DenyRule::Key(fingerprint) => {
-                    list.keys.insert(*fingerprint, *line);
+                    self.keys.insert(*fingerprint, *line);
                 }
                 DenyRule::Serial { ca_key, serial } => {
-                    list.serials.insert((*ca_key, serial.clone()), *line);
-                    list.serial_values.insert(serial.clone());
+                    self.serials.insert((*ca_key, serial.clone()), *line);
+                    self.serial_values.insert(serial.clone());
                 }
                 DenyRule::Name { matcher, before } => {
-                    list.names.push((NameMatcher::new(matcher), *before, *line));
+                    self.names.push((NameMatcher::new(matcher), *before, *line));
                 }
             }
         }
-        list
     }
 
     /// A leaf by its names. Never a CA: `name:* before` some day is how everything is issued anew, and the CA is older
@@ -80,7 +78,7 @@ impl DenyList {
 
 /// `cn=`, `o=`, `ou=`, `dns=`, `email=` or `uri=` and a glob for names of that kind; without, a glob for any common or
 /// alternative name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct NameMatcher {
     kind: Option<NameKind>,
     glob: String,

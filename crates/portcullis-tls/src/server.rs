@@ -44,6 +44,12 @@ impl ServerTls {
         Ok(Self { certificate: Arc::new(OneCertificate(Arc::new(certified))), chain, trust })
     }
 
+    /// The same certificate, with another trust.
+    #[must_use]
+    pub fn with_trust(&self, trust: Arc<TrustStore>) -> Self {
+        Self { certificate: Arc::clone(&self.certificate), chain: self.chain.clone(), trust }
+    }
+
     /// The server's own chain, leaf first.
     pub fn chain(&self) -> &[Certificate] {
         &self.chain

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_certs::trust_dir::{CaFile, PinFile, TrustFiles};
+use portcullis_certs::trust_dir::{CaFile, DenyEntry, PinFile, TrustFiles};
 use portcullis_certs::{Certificate, Fingerprint};
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -28,7 +28,7 @@ const MAX_CHAIN: usize = 8;
 const MAX_HINT_BYTES: usize = 8 * 1024;
 
 /// Everything that decides whom the server trusts, complete and unchangeable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TrustStore {
     anchors: Vec<Anchor>,
     intermediates: Vec<Certificate>,
@@ -71,7 +71,7 @@ pub struct CaRejected {
     pub faults: Vec<CaFault>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Anchor {
     name: String,
     certificate: Certificate,
@@ -79,7 +79,7 @@ struct Anchor {
     root: TrustAnchor<'static>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pin {
     name: String,
     certificate: Certificate,
@@ -92,8 +92,17 @@ impl TrustStore {
         let (anchors, intermediates, rejected) = admit_cas(&files.cas, now);
         let pins: HashMap<_, _> = files.pins.iter().map(pin).collect();
         let hints = hints(&anchors, &intermediates, &pins);
-        let deny = DenyList::new(&files.deny);
+        let mut deny = DenyList::default();
+        deny.add(&files.deny);
         (Self { anchors, intermediates, pins, deny, hints }, rejected)
+    }
+
+    /// The same trust with more on its deny list: what is in force when everything else of a change is refused.
+    #[must_use]
+    pub fn denying_also(&self, entries: &[DenyEntry]) -> Self {
+        let mut store = self.clone();
+        store.deny.add(entries);
+        store
     }
 
     /// The names for the CertificateRequest: CA subjects, pin issuers and known intermediates; empty above 8 KiB.

@@ -1,6 +1,6 @@
 //! Reading blobs: whole, in part, and asking for their size.
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{ByteRange, Digest};
 
@@ -24,7 +24,7 @@ pub(crate) async fn get(
         return Ok(not_modified(&digest));
     }
     let size = blob.size();
-    let range = call.headers.get(RANGE).and_then(|range| ByteRange::parse(range.to_str().ok()?));
+    let range = wanted_range(call.headers, &digest);
     let (offset, length) = match range {
         Some(range) => range.resolve(size).ok_or(ApiError::RangeNotSatisfiable { size })?,
         None => (0, size),
@@ -47,6 +47,9 @@ pub(crate) async fn head(
     let repository = permit.repository().clone();
     let size = blocking(call.store, move |store| store.stat_blob(&repository, &digest)).await?;
     let size = size.ok_or(ApiError::BlobUnknown { digest })?;
+    if is_known(call.headers, &digest) {
+        return Ok(not_modified(&digest));
+    }
     let mut response = Response::new(ResponseBody::Empty);
     add_headers(response.headers_mut(), &digest, size);
     Ok(response)
@@ -67,11 +70,22 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
-/// Whether the peer has it already. A digest is a strong validator: what has it never changes.
+/// RFC 9110 §13.1.5: with `If-Range` the range counts only while what the peer has is a part of this very content.
+fn wanted_range(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
+    if headers.get(IF_RANGE).is_some_and(|known| known.as_bytes() != etag(digest).as_bytes()) {
+        return None;
+    }
+    ByteRange::parse(headers.get(RANGE)?.to_str().ok()?)
+}
+
+/// Whether the peer has it already. A digest is a strong validator: what has it never changes. `*` is whatever there is.
 pub(crate) fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
     let etag = etag(digest);
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).any(|value| value.trim().trim_start_matches("W/") == etag)
+    known
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|value| value == "*" || value.trim_start_matches("W/") == etag)
 }
 
 pub(crate) fn not_modified(digest: &Digest) -> Response<ResponseBody> {

@@ -1,5 +1,7 @@
 //! Manifests: kept byte for byte, typed by their own body, taken only when what they name is here.
 
+use std::collections::HashSet;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, manifest, route};
@@ -119,8 +121,9 @@ pub(crate) async fn delete(
 /// Config and layers that are not in this repository. The children of an index may come later, or live elsewhere.
 fn missing_blobs(store: &Store, repository: &RepositoryName, manifest: &Manifest) -> Result<Vec<Digest>, StoreError> {
     let mut missing = Vec::new();
+    let mut seen = HashSet::new();
     for digest in manifest.required_blobs() {
-        if !missing.contains(&digest) && !store.has_blob(repository, &digest)? {
+        if seen.insert(digest) && !store.has_blob(repository, &digest)? {
             missing.push(digest);
         }
     }

@@ -21,6 +21,10 @@ use crate::peer::Peer;
 /// holds little memory.
 const WRITE_BYTES: usize = 512 * 1024;
 
+/// What a piece counts for at least: it keeps the whole buffer alive that it was read into, and a peer that sends single
+/// bytes would otherwise have half a million of them waiting.
+const PIECE_COST: usize = 16 * 1024;
+
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 pub(crate) async fn start(
@@ -141,7 +145,7 @@ async fn receive(
     let (mut batch, mut gathered) = (Vec::new(), 0);
     while let Some(bytes) = body.next().await? {
         watch.passed(bytes.len())?;
-        gathered += bytes.len();
+        gathered += bytes.len().max(PIECE_COST);
         batch.push(bytes);
         if gathered >= WRITE_BYTES {
             writer.write(std::mem::take(&mut batch)).await?;
