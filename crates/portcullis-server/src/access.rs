@@ -108,6 +108,9 @@ impl fmt::Display for Denied {
     /// Describes the peer's own certificate and what to do; never rules or lists of CAs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Which line denies it, or which pin issued it, is the operator's to know.
+            Self::Refused(Refusal::Denied { .. }) => f.write_str("the certificate is revoked"),
+            Self::Refused(Refusal::IssuedByPin { .. }) => write!(f, "{}", Refusal::UnknownIssuer),
             Self::Refused(refusal) => write!(f, "{refusal}"),
             Self::NotAllowed { peer, action, repository } => write!(
                 f,

@@ -157,6 +157,8 @@ impl Server {
             slots: Arc::clone(&slots),
             since: OffsetDateTime::now_utc(),
         });
+        // Keeps the data directory's lock until the socket is gone: a server that waits for it makes its own.
+        let store = self.store.clone();
         let (stopper, stop) = tokio::sync::watch::channel(false);
         tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
@@ -190,6 +192,7 @@ impl Server {
             // Left over it would do no harm: the next start replaces it.
             let _ = std::fs::remove_file(path);
         }
+        drop(store);
         Ok(())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, manifest, route};
 use portcullis_store::{Store, StoreError};
 
-use crate::access::{Delete, Permit, Pull, Push};
+use crate::access::{AfterBody, Delete, Permit, Pull, Push};
 use crate::api::blobs::{add_digest, is_known, not_modified};
 use crate::api::blocking;
 use crate::app::Call;
@@ -26,11 +27,15 @@ pub(crate) async fn get(
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let (repository, wanted) = (permit.repository().clone(), reference.clone());
-    let found = blocking(call.store, move |store| store.manifest(&repository, &wanted)).await?;
+    // Reading 4 MiB of JSON takes long enough to be kept out of the task.
+    let found = blocking(call.store, move |store| {
+        let found = store.manifest(&repository, &wanted)?;
+        // What is stored and cannot be understood any more has no type to be sent with: it is absent.
+        Ok(found.and_then(|found| Manifest::parse(&found.bytes, None).ok().map(|manifest| (found, manifest))))
+    })
+    .await?;
     let unknown = || ApiError::ManifestUnknown { reference: reference.clone() };
-    let found = found.ok_or_else(unknown)?;
-    // What is stored and cannot be understood any more has no type to be sent with: it is absent.
-    let manifest = Manifest::parse(&found.bytes, None).map_err(|_| unknown())?;
+    let (found, manifest) = found.ok_or_else(unknown)?;
     if is_known(call.headers, &found.digest) {
         return Ok(not_modified(&found.digest));
     }
@@ -52,38 +57,23 @@ pub(crate) async fn put(
 ) -> Result<Response<ResponseBody>, ApiError> {
     let bytes = call.body.whole(manifest::MAX_BYTES).await?;
     let content_type = match call.headers.get(CONTENT_TYPE) {
-        Some(value) => Some(value.to_str().map_err(|_| ApiError::ManifestInvalid(not_text()))?),
+        Some(value) => Some(value.to_str().map_err(|_| ApiError::ManifestInvalid(not_text()))?.to_owned()),
         None => None,
     };
-    let manifest = Manifest::parse(&bytes, content_type)?;
-    if HeaderValue::from_str(&manifest.media_type).is_err() {
-        return Err(ApiError::ManifestInvalid(not_text()));
-    }
-    if matches!(manifest.content, Content::Schema1 { .. }) {
-        return Err(ApiError::Schema1);
-    }
     let asked = tags.clone();
-    let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-    let digest = match reference {
-        ManifestReference::Digest(digest) => digest,
-        ManifestReference::Tag(tag) => {
-            tags.push(tag);
-            Digest::of(Algorithm::Sha256, &bytes)
-        }
+    let digest = match &reference {
+        ManifestReference::Digest(digest) => Some(*digest),
+        ManifestReference::Tag(_) => None,
     };
+    tags.extend(match reference {
+        ManifestReference::Tag(tag) => Some(tag),
+        ManifestReference::Digest(_) => None,
+    });
+    let check = move || Checked::new(bytes, content_type.as_deref(), digest);
+    let checked = tokio::task::spawn_blocking(check).await??;
+    let (digest, subject) = (checked.digest, checked.manifest.subject.as_ref().map(|subject| subject.digest));
     let permit = permit.after_body()?;
-    let repository = permit.repository().clone();
-    let missing = blocking(call.store, move |store| {
-        let missing = missing_blobs(store, &repository, &manifest)?;
-        if missing.is_empty() {
-            store.put_manifest(&repository, &digest, &bytes, &tags)?;
-        }
-        Ok(missing)
-    })
-    .await?;
-    if !missing.is_empty() {
-        return Err(ApiError::ManifestBlobUnknown { digests: missing });
-    }
+    write(&permit, checked, tags, call.store).await?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -96,6 +86,42 @@ pub(crate) async fn put(
         headers.append(OCI_TAG, header(tag.as_str()));
     }
     Ok(response)
+}
+
+/// A manifest that this registry takes, with its digest.
+struct Checked {
+    bytes: Bytes,
+    manifest: Manifest,
+    digest: Digest,
+}
+
+impl Checked {
+    /// `digest` is the one it is pushed by; by tag it is the SHA-256.
+    fn new(bytes: Bytes, content_type: Option<&str>, digest: Option<Digest>) -> Result<Self, ApiError> {
+        let manifest = Manifest::parse(&bytes, content_type)?;
+        if HeaderValue::from_str(&manifest.media_type).is_err() {
+            return Err(ApiError::ManifestInvalid(not_text()));
+        }
+        if matches!(manifest.content, Content::Schema1 { .. }) {
+            return Err(ApiError::Schema1);
+        }
+        let digest = digest.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &bytes));
+        Ok(Self { bytes, manifest, digest })
+    }
+}
+
+/// Makes the manifest and its tags visible, if all that it needs is here.
+async fn write(permit: &AfterBody<Push>, checked: Checked, tags: Vec<Tag>, store: &Store) -> Result<(), ApiError> {
+    let repository = permit.repository().clone();
+    let missing = blocking(store, move |store| {
+        let missing = missing_blobs(store, &repository, &checked.manifest)?;
+        if missing.is_empty() {
+            store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?;
+        }
+        Ok(missing)
+    })
+    .await?;
+    if missing.is_empty() { Ok(()) } else { Err(ApiError::ManifestBlobUnknown { digests: missing }) }
 }
 
 /// By tag: the tag alone. By digest: the tags that point to it, then the manifest.

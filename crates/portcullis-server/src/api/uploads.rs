@@ -9,13 +9,14 @@ use portcullis_oci::{Algorithm, ContentRange, Digest, RepositoryName, UploadId, 
 use portcullis_store::{Store, StoreError, Upload};
 use tokio::task::JoinHandle;
 
-use crate::access::{Permit, Pull, Push};
+use crate::access::{AfterBody, Permit, Pull, Push};
 use crate::api::blobs::add_digest;
 use crate::api::blocking;
 use crate::app::Call;
 use crate::body::{RequestBody, ResponseBody, Watch};
 use crate::error::{ApiError, header, upload_range};
 use crate::peer::Peer;
+use crate::recent::RecentBlobs;
 
 /// What is gathered before it is written: large enough that a write costs little per byte, small enough that an upload
 /// holds little memory.
@@ -128,9 +129,18 @@ async fn receive_and_finish(
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let (permit, upload) = receive(permit, upload, call.body).await?;
-    let permit = permit.after_body()?;
+    seal(&permit.after_body()?, upload, digest, call.recent).await
+}
+
+/// Makes the upload a blob of the repository.
+async fn seal(
+    permit: &AfterBody<Push>,
+    upload: Upload,
+    digest: Digest,
+    recent: &RecentBlobs,
+) -> Result<Response<ResponseBody>, ApiError> {
     tokio::task::spawn_blocking(move || upload.finish(&digest)).await??;
-    call.recent.note(&digest, permit.repository());
+    recent.note(&digest, permit.repository());
     Ok(created(permit.repository(), &digest))
 }
 
