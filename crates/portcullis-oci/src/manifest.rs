@@ -191,6 +191,7 @@ struct RawManifest {
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
     fs_layers: Option<Vec<FsLayer>>,
+    signatures: Option<serde::de::IgnoredAny>,
     subject: Option<Descriptor>,
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -204,6 +205,8 @@ struct FsLayer {
 impl RawManifest {
     fn check(self) -> Result<Manifest, ManifestError> {
         let implied = match self.schema_version {
+            // CNCF Distribution stores schema 1 without its signatures.
+            Some(1) if self.fs_layers.is_some() && self.signatures.is_none() => media::DOCKER_SCHEMA1,
             Some(1) if self.fs_layers.is_some() => media::DOCKER_SCHEMA1_SIGNED,
             Some(2) if self.is_index() => media::OCI_IMAGE_INDEX,
             Some(2) => media::OCI_IMAGE_MANIFEST,
@@ -291,7 +294,9 @@ mod tests {
         let list = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":null}}"#, media::DOCKER_MANIFEST_LIST);
         assert_eq!(check(&list, None).as_deref(), Ok(media::DOCKER_MANIFEST_LIST));
         let schema1 = format!(r#"{{"schemaVersion":1,"name":"a","fsLayers":[{{"blobSum":"{DIGEST}"}}]}}"#);
-        assert_eq!(check(&schema1, None).as_deref(), Ok(media::DOCKER_SCHEMA1_SIGNED));
+        assert_eq!(check(&schema1, None).as_deref(), Ok(media::DOCKER_SCHEMA1));
+        let signed = schema1.replace(r#""name""#, r#""signatures":[{}],"name""#);
+        assert_eq!(check(&signed, None).as_deref(), Ok(media::DOCKER_SCHEMA1_SIGNED));
         let custom = r#"{"schemaVersion":2,"mediaType":"application/vnd.example+json","config":$D}"#;
         assert_eq!(check(custom, None).as_deref(), Ok("application/vnd.example+json"));
     }

@@ -47,6 +47,8 @@ pub struct Status {
     pub connections: usize,
     /// Uploads begun and not ended.
     pub open_uploads: usize,
+    /// Links and manifests met since the start that are damaged and treated as absent; the log names each.
+    pub damaged: u64,
     /// Why the files as they are now are not in force; empty when they are.
     pub refused: Vec<String>,
     /// Why the server is not ready; empty when it is.
@@ -67,6 +69,7 @@ pub struct OwnCertificate {
 pub(crate) fn read(inside: &Inside) -> Status {
     let generation = inside.generations.current();
     let (cas, pins) = generation.tls.trust().counts();
+    let health = inside.store.health();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -78,7 +81,8 @@ pub(crate) fn read(inside: &Inside) -> Status {
         pins,
         certificate: own_certificate(generation.tls.chain()),
         connections: inside.slots.count(),
-        open_uploads: inside.store.health().open_uploads,
+        open_uploads: health.open_uploads,
+        damaged: health.damaged,
         refused: inside.generations.refused().iter().map(ToString::to_string).collect(),
         not_ready: not_ready(inside),
     }

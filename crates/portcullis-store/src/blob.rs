@@ -32,10 +32,8 @@ impl Store {
         let link = layout::layer_link(repository, digest);
         let Some(target) = inner.read_link(&link)? else { return Ok(None) };
         let object = inner.backend.open(&layout::blob_data(&target))?;
-        if object.is_none() {
-            inner.note_damage(&link, "it points to nothing");
-        }
-        Ok(object.map(|object| Blob { object }))
+        let plausible = inner.is_plausible(&link, &target, object.as_ref().map(|object| object.size()));
+        Ok(object.filter(|_| plausible).map(|object| Blob { object }))
     }
 
     /// The size of a blob of the repository. `Some` is a promise: what was found is durable.
@@ -86,10 +84,8 @@ impl Inner {
     fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<(Digest, u64)>, StoreError> {
         let link = layout::layer_link(repository, digest);
         let Some(target) = self.read_link(&link)? else { return Ok(None) };
-        let stamp = self.backend.stat(&layout::blob_data(&target))?;
-        if stamp.is_none() {
-            self.note_damage(&link, "it points to nothing");
-        }
-        Ok(stamp.map(|stamp| (target, stamp.size)))
+        let size = self.backend.stat(&layout::blob_data(&target))?.map(|stamp| stamp.size);
+        let plausible = self.is_plausible(&link, &target, size);
+        Ok(size.filter(|_| plausible).map(|size| (target, size)))
     }
 }

@@ -119,9 +119,17 @@ impl<D: Disk> Durable<D> {
             return Err(error);
         }
         self.discard(&aside);
-        // An empty directory says nothing; it need not go durably, nor when another operation has filled it meanwhile.
-        let _ = self.disk.remove_directory(layout::parent(path));
         Ok(true)
+    }
+
+    /// The same, and the directory that held it, if nothing else is in there.
+    pub(crate) fn remove_with_directory(&self, path: &str) -> Result<bool, StoreError> {
+        let removed = self.remove(path)?;
+        if removed {
+            // An empty directory says nothing; it need not go durably, nor when another operation has filled it meanwhile.
+            let _ = self.disk.remove_directory(layout::parent(path));
+        }
+        Ok(removed)
     }
 
     /// Moves something among the temporaries, where no reader and no later start finds it. `None`: it was not there.
@@ -367,7 +375,7 @@ mod tests {
         durable.put("a/b/file", b"old").unwrap();
         assert!(durable.remove("a/b").unwrap());
         durable.put("a/b/file", b"new").unwrap();
-        assert!(durable.remove("a/b/file").unwrap());
+        assert!(durable.remove_with_directory("a/b/file").unwrap());
         durable.put("a/b/file", b"newer").unwrap();
         disk.power_cut(Loss::Everything);
         assert_eq!(disk.tree()["a/b/file"], b"newer");

@@ -17,6 +17,7 @@ mod upload;
 mod backend;
 mod durable;
 mod layout;
+mod legacy;
 mod link;
 mod local;
 mod lock;

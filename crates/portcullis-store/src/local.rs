@@ -93,10 +93,11 @@ impl<D: Disk> Backend for LocalBackend<D> {
     }
 
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
-        self.durable.remove(key.as_str())
+        self.durable.remove_with_directory(key.as_str())
     }
 
     fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError> {
+        // The directory above stays, though it may be empty: Distribution takes a repository without `tags/` for unknown.
         self.durable.remove(prefix.as_str())
     }
 

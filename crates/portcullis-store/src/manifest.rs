@@ -6,7 +6,7 @@ use bytes::Bytes;
 use portcullis_oci::{Digest, ManifestReference, RepositoryName, Tag};
 
 use crate::error::StoreError;
-use crate::layout;
+use crate::layout::{self, Key};
 use crate::store::{Inner, Store};
 
 /// The largest object that is read as a manifest. Far above what any registry takes: it bounds what a damaged link
@@ -76,34 +76,28 @@ impl Store {
             },
         };
         let link = layout::revision_link(repository, &digest);
-        let Some(target) = inner.read_link(&link)? else {
-            if let ManifestReference::Tag(tag) = reference {
-                inner.note_damage(&layout::tag_link(repository, tag), "it points to no revision");
+        let bytes = match inner.read_link(&link)? {
+            Some(target) => inner.manifest_data(&link, &target)?,
+            None => {
+                let misplaced = inner.misplaced_manifest(repository, &digest)?;
+                if let (None, ManifestReference::Tag(tag)) = (&misplaced, reference) {
+                    inner.note_damage(&layout::tag_link(repository, tag), "it points to no revision");
+                }
+                misplaced
             }
-            return Ok(None);
         };
-        let data = layout::blob_data(&target);
-        let Some(bytes) = inner.backend.read(&data, 0..MAX_MANIFEST_BYTES)? else {
-            inner.note_damage(&link, "it points to nothing");
-            return Ok(None);
-        };
-        if Digest::of(target.algorithm(), &bytes) != target {
-            inner.note_damage(&data, "it does not have its digest");
-            return Ok(None);
-        }
-        Ok(Some(StoredManifest { digest, bytes: bytes.into() }))
+        Ok(bytes.map(|bytes| StoredManifest { digest, bytes: bytes.into() }))
     }
 
     /// Whether the repository has the manifest: link and data. `true` is a promise: what was found is durable.
     pub fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
         let _digest = self.inner.lock_digest(digest);
         let link = layout::revision_link(repository, digest);
-        let Some(target) = self.inner.read_link(&link)? else { return Ok(false) };
-        let found = self.inner.backend.stat(&layout::blob_data(&target))?.is_some();
-        if !found {
-            self.inner.note_damage(&link, "it points to nothing");
-        }
-        Ok(found)
+        let Some(target) = self.inner.read_link(&link)? else {
+            return Ok(self.inner.misplaced_manifest(repository, digest)?.is_some());
+        };
+        let size = self.inner.backend.stat(&layout::blob_data(&target))?.map(|stamp| stamp.size);
+        Ok(self.inner.is_plausible(&link, &target, size))
     }
 
     /// Removes the tags that point to the manifest, then the manifest from the repository; the bytes stay for others.
@@ -115,14 +109,32 @@ impl Store {
         for tag in inner.tags_of(repository, digest)? {
             inner.backend.delete_below(&layout::tag(repository, &tag))?;
         }
+        let misplaced = self.is_only_a_manifest(repository, digest)?;
         let _digest = inner.lock_digest(digest);
-        let deleted = inner.backend.delete(&layout::revision_link(repository, digest))?;
+        let mut deleted = inner.backend.delete(&layout::revision_link(repository, digest))?;
+        if misplaced {
+            deleted |= inner.backend.delete(&layout::layer_link(repository, digest))?;
+        }
         inner.forget_manifest(repository, digest);
         Ok(deleted)
     }
 }
 
 impl Inner {
+    /// The bytes of a manifest that `link` points to, if they have their digest.
+    pub(crate) fn manifest_data(&self, link: &Key, target: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let data = layout::blob_data(target);
+        let Some(bytes) = self.backend.read(&data, 0..MAX_MANIFEST_BYTES)? else {
+            self.note_damage(link, "it points to nothing");
+            return Ok(None);
+        };
+        if Digest::of(target.algorithm(), &bytes) != *target {
+            self.note_damage(&data, "it does not have its digest");
+            return Ok(None);
+        }
+        Ok(Some(bytes))
+    }
+
     /// The tags that point to a digest.
     fn tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
         let mut found = Vec::new();

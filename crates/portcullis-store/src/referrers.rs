@@ -70,7 +70,18 @@ impl Store {
             }
             user.is_none()
         })?;
-        Ok(user)
+        if user.is_some() { Ok(user) } else { self.misplaced_user_of_blob(repository, blob) }
+    }
+
+    /// The same among the manifests that no revision names.
+    fn misplaced_user_of_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<Digest>, StoreError> {
+        for digest in self.inner.tagged_without_revision(repository)? {
+            // One that is not there is a damaged tag and uses nothing.
+            if self.understood(repository, digest)?.is_some_and(|(manifest, _)| names(&manifest, blob)) {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
     }
 
     /// Calls `each` with every revision of the repository, with the manifest and its size where it can be understood,

@@ -70,6 +70,27 @@ fn links_to_nothing_are_absent() {
     assert_eq!(store.health().damaged, 5);
 }
 
+/// What a server that does not sync leaves after a power cut: the name without the bytes.
+#[test]
+fn data_that_was_never_filled_is_absent() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let layer = push(store, "app", b"a layer");
+    let empty = push(store, "app", b"");
+    let manifest = put_manifest(store, "app", b"{}", &["1"]);
+    fs::write(fixture.blob_data(&layer), b"").unwrap();
+    fs::write(fixture.blob_data(&manifest), b"").unwrap();
+    assert_eq!(read(store, "app", &layer), None);
+    assert_eq!(store.stat_blob(&name("app"), &layer).unwrap(), None);
+    assert!(!store.mount_blob(&name("app"), &name("to"), &layer).unwrap());
+    assert!(!store.has_manifest(&name("app"), &manifest).unwrap());
+    assert_eq!(store.health().damaged, 4);
+    assert_eq!(read(store, "app", &empty), Some(Vec::new()), "the empty blob is whole");
+    assert_eq!(store.health().damaged, 4);
+    push(store, "app", b"a layer");
+    assert_eq!(read(store, "app", &layer), Some(b"a layer".to_vec()), "a push repairs it");
+}
+
 #[test]
 fn a_manifest_that_does_not_have_its_digest_is_absent() {
     let fixture = Fixture::new();
@@ -115,6 +136,15 @@ fn alias_links_of_distribution_are_read_and_not_spread() {
     assert_eq!(read(store, "app", &alias), Some(b"a layer".to_vec()));
     assert_eq!(store.stat_blob(&name("app"), &alias).unwrap(), Some(7));
     assert!(!store.mount_blob(&name("app"), &name("to"), &alias).unwrap());
+
+    // Pushed again by a client that has not asked: from then on it is a blob of its own.
+    let mut upload = store.start_upload(&name("app"), Algorithm::Sha512, crate::OWNER).unwrap();
+    upload.append(b"a layer").unwrap();
+    upload.finish(&alias).unwrap();
+    assert_eq!(read(store, "app", &alias), Some(b"a layer".to_vec()));
+    assert!(store.delete_blob(&name("app"), &canonical).unwrap());
+    assert_eq!(read(store, "app", &alias), Some(b"a layer".to_vec()));
+    assert!(store.mount_blob(&name("app"), &name("to"), &alias).unwrap());
 
     let canonical = put_manifest(store, "app", b"{}", &["1"]);
     let alias = Digest::of(Algorithm::Sha512, b"{}");

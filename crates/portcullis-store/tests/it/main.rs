@@ -4,6 +4,7 @@
 mod blobs;
 mod concurrency;
 mod damage;
+mod legacy;
 mod listing;
 mod manifests;
 mod opening;

@@ -106,3 +106,17 @@ fn deleting_a_manifest_takes_its_tags_with_it() {
     assert_eq!(by_tag(store, "copy", "1").unwrap().digest, digest, "other repositories keep theirs");
     assert_eq!(store.health().damaged, 0);
 }
+
+/// Without `tags/` Distribution says that it does not know the repository.
+#[test]
+fn the_directory_of_the_tags_outlives_the_last_one() {
+    let fixture = Fixture::new();
+    let digest = put_manifest(fixture.store(), "app", b"{}", &["1"]);
+    assert!(fixture.store().delete_tag(&name("app"), &tag("1")).unwrap());
+    let tags = fixture.path("docker/registry/v2/repositories/app/_manifests/tags");
+    assert_eq!(fs::read_dir(&tags).unwrap().count(), 0);
+    put_manifest(fixture.store(), "app", b"{}", &["1"]);
+    assert!(fixture.store().delete_manifest(&name("app"), &digest).unwrap());
+    assert_eq!(fs::read_dir(&tags).unwrap().count(), 0);
+    assert!(!fixture.revision_link("app", &digest).parent().unwrap().exists(), "that of a link goes with it");
+}
