@@ -6,7 +6,7 @@ use std::fmt;
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode};
 use portcullis_certs::Visible;
-use portcullis_oci::ErrorBody;
+use portcullis_oci::{ErrorBody, ErrorCode};
 
 /// The most of an error body that is read, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
@@ -60,6 +60,11 @@ impl Answer {
         }
     }
 
+    /// Whether there is no such thing: 404, or the spec's code for an unknown repository under another 4xx.
+    pub fn is_not_found(&self) -> bool {
+        self.status == 404 || (matches!(self.status, 400..=499) && self.says(ErrorCode::NameUnknown))
+    }
+
     /// Whether the same request may succeed a moment later.
     pub const fn is_passing(&self) -> bool {
         matches!(self.status, 429 | 500 | 502..=504)
@@ -76,9 +81,20 @@ impl Answer {
             }
             401 | 495 | 496 => Some("use a client certificate that the registry trusts"),
             403 => Some("the registry knows this certificate but its policy does not allow this: ask who runs it"),
+            404 if self.says(ErrorCode::NameUnknown) => {
+                Some("check the repository's name; registries say the same to whom they hide it from")
+            }
+            404 if self.says(ErrorCode::ManifestUnknown) => {
+                Some("check the tag or digest, and list the repository's tags to see what there is")
+            }
+            405 if self.says(ErrorCode::Unsupported) => Some("the registry has this turned off: ask who runs it"),
             429 => Some("the registry limits the rate of requests: try again later"),
             _ => None,
         }
+    }
+
+    fn says(&self, code: ErrorCode) -> bool {
+        self.errors.iter().any(|complaint| complaint.code == code.as_str())
     }
 
     fn wants_login(&self) -> bool {

@@ -104,15 +104,16 @@ pub enum ClientError {
         /// Why.
         source: ManifestError,
     },
-    /// Docker's schema 1 has no place in an image layout.
+    /// Docker's schema 1 has no place in an image layout, and engines no longer read it.
     #[error(
-        "manifest {digest} is of Docker's schema 1, which an OCI layout cannot hold: push the image again with a current engine"
+        "manifest {digest} is of Docker's schema 1, which is not transferred any more: push the image again with a current engine"
     )]
     Schema1 {
         /// The manifest.
         digest: Box<Digest>,
     },
-    /// An index leads to more manifests than [`crate::MAX_MANIFESTS`], or nests deeper than [`crate::MAX_DEPTH`].
+    /// An index leads to more manifests than [`crate::MAX_MANIFESTS`], nests deeper than [`crate::MAX_DEPTH`], or, in a copy,
+    /// leads to more bytes of manifests than [`crate::MAX_MANIFEST_BYTES`].
     #[error("the index leads to too many manifests: at most {limit} {unit} are followed")]
     TooMany {
         /// The bound.
@@ -225,6 +226,29 @@ pub enum ProtocolFault {
         /// The origin.
         origin: String,
     },
+    /// A list goes on at another origin. The certificate is for the registry's origin only, so it is not followed.
+    #[error(
+        "the list goes on at another origin, {}; a proxy in front of the registry must hand on Host and X-Forwarded-Proto",
+        Visible(origin)
+    )]
+    ForeignPage {
+        /// The origin.
+        origin: String,
+    },
+    /// A list does not end.
+    #[error("the list goes on after {limit} {unit}")]
+    EndlessList {
+        /// The bound.
+        limit: usize,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// The body is not what the spec says it is.
+    #[error("the body cannot be understood: {reason}")]
+    BadBody {
+        /// Why not, escaped.
+        reason: String,
+    },
     /// A redirect to something that is not HTTPS.
     #[error("redirected to {}, which is not an https address without a user name", Visible(origin))]
     InsecureRedirect {
@@ -321,7 +345,7 @@ impl ClientError {
 
     /// Whether the registry says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { answer, .. } if answer.status == 404)
+        matches!(self, Self::Status { answer, .. } if answer.is_not_found())
     }
 
     /// What to do about it, where there is something to do on this side and the message does not say it. Findings of

@@ -1,4 +1,4 @@
-//! A registry seen from outside: one call per endpoint, then pull and push, with a client certificate per registry.
+//! A registry seen from outside: one call per endpoint, then pull, push and copy, with a client certificate per registry.
 //!
 //! Owns the HTTP of the client's end and the choice of the identity. Certificates come from a certificate directory
 //! (`/etc/docker/certs.d/<host[:port]>/`), read by `portcullis-certs`; TLS is configured by `portcullis-tls`. Must not
@@ -39,6 +39,8 @@ mod alert;
 mod answer;
 mod blobs;
 mod connect;
+mod copy;
+mod deliver;
 mod distrust;
 mod error;
 mod layout;
@@ -51,11 +53,14 @@ mod push;
 mod refusal;
 mod resolver;
 mod session;
+mod survey;
+mod tags;
 mod transfer;
 mod uploads;
 
 pub use answer::{Answer, Complaint};
 pub use blobs::{BlobHead, BlobReader};
+pub use copy::{Copied, MAX_MANIFEST_BYTES, copy};
 pub use distrust::Distrust;
 pub use error::{BlobFault, ClientError, DigestMismatch, LayoutFault, ProtocolFault};
 pub use layout::{BlobWriter, LayoutDir, LayoutName};
@@ -65,8 +70,9 @@ pub use progress::{Event, Progress};
 pub use pull::{Pulled, pull};
 pub use push::{Pushed, push};
 pub use refusal::{Attempt, Failure, Refusal, Wait};
+pub use tags::{MAX_TAG_PAGES, MAX_TAGS};
 pub use transfer::{MAX_DEPTH, MAX_MANIFESTS, PARALLEL};
-pub use uploads::UploadLocation;
+pub use uploads::{Mount, UploadLocation};
 
 use connect::{Probe, choose, read_directory};
 use error::ProtocolFault as Fault;
@@ -143,10 +149,21 @@ impl Client {
         headers: &HeaderMap,
         progress: &Progress,
     ) -> Result<Response, ClientError> {
-        let (method, mut url) = self.session().address(endpoint);
+        let (method, url) = self.session().address(endpoint);
+        self.read_from(&method, url, headers, progress).await
+    }
+
+    /// The same at an address on this registry.
+    async fn read_from(
+        &self,
+        method: &Method,
+        mut url: Url,
+        headers: &HeaderMap,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
         let mut hops = 0;
         loop {
-            let response = self.read_at(&method, &url, headers, progress).await?;
+            let response = self.read_at(method, &url, headers, progress).await?;
             let Some(target) = redirect_target(&response)? else { return Ok(response) };
             if hops == MAX_REDIRECTS {
                 return Err(response.fault(Fault::TooManyRedirects { limit: MAX_REDIRECTS }));

@@ -1,4 +1,4 @@
-//! Manifests: GET, HEAD and PUT of `/v2/<name>/manifests/<reference>`.
+//! Manifests: GET, HEAD, PUT and DELETE of `/v2/<name>/manifests/<reference>`.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
@@ -111,6 +111,22 @@ impl Client {
             return Err(response.into_error().await);
         }
         check_stored(&response, |algorithm| Some(Digest::of(algorithm, &bytes)))
+    }
+
+    /// Deletes a tag, or a manifest by its digest, which takes the tags that point to it along. Never repeated.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`]: 404 when there is none, 405 when the registry does not delete; Distribution 2 deletes by
+    /// digest only and answers 400 to a tag.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<(), ClientError> {
+        let endpoint = Endpoint::DeleteManifest { repository: repository.clone(), reference: reference.clone() };
+        let (method, url) = self.session().address(&endpoint);
+        let response = self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await?;
+        if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens during a pull or push, as events. Who draws them, or whether, is the caller's business.
+//! What happens during a pull, push or copy, as events. Who draws them, or whether, is the caller's business.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,6 +46,13 @@ pub enum Event {
     },
     /// The other side had the blob already.
     BlobExists {
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The target took the blob over from another of its repositories; nothing was sent.
+    BlobMounted {
         /// The blob.
         digest: Digest,
         /// Its size in bytes.

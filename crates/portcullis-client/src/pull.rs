@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis_oci::{Descriptor, ManifestReference, Reference, RepositoryName, Tag};
+use portcullis_oci::{Descriptor, Reference, RepositoryName, Tag};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::layout::LayoutDir;
-use crate::manifests::FetchedManifest;
 use crate::progress::{Event, Progress};
-use crate::transfer::{Kind, PARALLEL, Walk, each, same_host};
+use crate::survey::{Met, Survey, open};
+use crate::transfer::{PARALLEL, Walk, each, same_host, tag_of};
 use crate::{Client, ClientError, blocking};
 
 /// How many pieces of a blob may wait for the disk.
@@ -64,9 +64,7 @@ pub async fn pull(
     let repository = &reference.repository;
     let root = client.manifest_telling(repository, &reference.manifest(), progress).await?;
     let image = root.descriptor();
-    let walk = walk(client, repository, layout, root, progress).await?;
-    let bytes = walk.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
-    progress.tell(Event::Planned { blobs: walk.blobs.len(), bytes });
+    let walk = walk(Survey::new(client, repository, root, progress), layout, progress).await?;
     let writers = Arc::new(Semaphore::new(PARALLEL));
     let fetched = each(walk.blobs.iter().cloned(), |blob| {
         let layout = Writers { layout: layout.clone(), running: Arc::clone(&writers) };
@@ -94,52 +92,14 @@ pub async fn pull(
     })
 }
 
-/// The name in the layout: the tag, also beside a digest; `latest` where neither was typed.
-fn tag_of(reference: &Reference) -> Option<Tag> {
-    reference.tag.clone().or_else(|| match reference.manifest() {
-        ManifestReference::Tag(tag) => Some(tag),
-        ManifestReference::Digest(_) => None,
-    })
-}
-
 /// Fetches the manifests, puts them into the layout, and finds the blobs.
-async fn walk(
-    client: &Client,
-    repository: &RepositoryName,
-    layout: &LayoutDir,
-    root: FetchedManifest,
-    progress: &Progress,
-) -> Result<Walk, ClientError> {
-    let mut walk = Walk::default();
-    let descriptor = root.descriptor();
-    keep(&mut walk, layout, descriptor, root, 0, progress).await?;
-    while let Some((child, depth)) = walk.next() {
-        let reference = ManifestReference::Digest(child.digest);
-        if matches!(Kind::of(&child), Kind::Unknown) && client.head_manifest(repository, &reference).await?.is_none() {
-            walk.enter_blob(child);
-            continue;
-        }
-        let fetched = client.manifest_telling(repository, &reference, progress).await?;
-        keep(&mut walk, layout, child, fetched, depth, progress).await?;
+async fn walk(mut survey: Survey<'_>, layout: &LayoutDir, progress: &Progress) -> Result<Walk, ClientError> {
+    while let Some(Met { descriptor, media_type, bytes }) = survey.next().await? {
+        let (digest, size, target) = (descriptor.digest, bytes.len() as u64, layout.clone());
+        blocking(move || target.put_blob(&descriptor, &bytes)).await?;
+        progress.tell(Event::Manifest { digest, media_type, size });
     }
-    Ok(walk)
-}
-
-async fn keep(
-    walk: &mut Walk,
-    layout: &LayoutDir,
-    descriptor: Descriptor,
-    fetched: FetchedManifest,
-    depth: usize,
-    progress: &Progress,
-) -> Result<(), ClientError> {
-    let (target, owned, bytes) = (layout.clone(), descriptor.clone(), fetched.bytes.clone());
-    let media_type = fetched.manifest.media_type.clone();
-    walk.enter(descriptor, fetched.manifest, depth)?;
-    blocking(move || target.put_blob(&owned, &bytes)).await?;
-    let size = fetched.bytes.len() as u64;
-    progress.tell(Event::Manifest { digest: fetched.digest, media_type, size });
-    Ok(())
+    Ok(survey.finish())
 }
 
 async fn fetch(
@@ -155,13 +115,8 @@ async fn fetch(
         progress.tell(Event::BlobExists { digest, size });
         return Ok(Fetched::Reused);
     }
-    let mut reader = match client.blob(&repository, &blob, &progress).await {
-        Err(error) if error.is_not_found() && !blob.urls.is_empty() => {
-            progress.tell(Event::BlobForeign { digest });
-            return Ok(Fetched::Foreign);
-        }
-        opened => opened?.verified_by_its_reader(),
-    };
+    let Some(reader) = open(&client, &repository, &blob, &progress).await? else { return Ok(Fetched::Foreign) };
+    let mut reader = reader.verified_by_its_reader();
     progress.tell(Event::BlobStarted { digest, size });
     let (sender, pieces) = mpsc::channel(PIECES_WAITING);
     let running = writers.running.acquire_owned().await;

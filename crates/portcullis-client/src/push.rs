@@ -1,20 +1,15 @@
 //! Push: blobs first, then manifests, children before parents, and the tag last, so that nobody can pull a name whose
 //! parts are not all there.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use portcullis_oci::{Descriptor, Manifest, ManifestReference, Reference, RepositoryName, Tag};
-use tokio::time::timeout;
+use portcullis_oci::{Descriptor, Manifest, Reference, Tag};
 
-use crate::error::{BlobFault, DigestMismatch, ProtocolFault};
+use crate::deliver::{Delivered, Tally, Target, check_digest};
+use crate::error::BlobFault;
 use crate::layout::LayoutDir;
 use crate::progress::{Event, Progress};
-use crate::transfer::{Kind, Walk, each, same_host};
+use crate::transfer::{Kind, Walk, each, same_host, tag_of};
 use crate::{Client, ClientError, blocking};
-
-/// How long a failed push tries to tell the registry that it gave an upload up.
-const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 /// What a push did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +26,6 @@ pub struct Pushed {
     pub sent_bytes: u64,
     /// How many blobs the registry had.
     pub existing: usize,
-}
-
-enum Sent {
-    Blob(u64),
-    Existed,
-    Foreign,
 }
 
 /// Pushes an image of a layout, with everything an index lists. `image` selects it by its tag in the layout; without
@@ -63,55 +52,23 @@ pub async fn push(
         Ok::<_, ClientError>((image, walk))
     })
     .await?;
-    check_digest(reference, layout, &image)?;
-    let bytes = walk.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
-    progress.tell(Event::Planned { blobs: walk.blobs.len(), bytes });
-    let repository = &reference.repository;
-    let sent = each(walk.blobs.iter().cloned(), |blob| {
-        send(client.clone(), repository.clone(), layout.clone(), blob, progress.clone())
-    })
-    .await?;
+    check_digest(reference, &layout.path().display(), &image)?;
+    walk.tell_plan(progress);
+    let repository = reference.repository.clone();
+    let target = Target { client: client.clone(), repository, progress: progress.clone() };
+    let delivered = each(walk.blobs.iter().cloned(), |blob| send(target.clone(), layout.clone(), blob)).await?;
     for descriptor in walk.children_first() {
-        put(client, repository, layout, descriptor, progress).await?;
+        let (media_type, bytes) = manifest_of(layout, descriptor).await?;
+        target.put(descriptor, media_type, bytes).await?;
     }
-    let tag = match (&reference.tag, &reference.digest) {
-        (None, Some(_)) => None,
-        _ => reference.tag.clone().or_else(|| default_tag(reference)),
-    };
+    let tag = tag_of(reference);
     if let Some(tag) = &tag {
         let (media_type, bytes) = manifest_of(layout, &image).await?;
-        client.put_manifest(repository, &ManifestReference::Tag(tag.clone()), &media_type, bytes).await?;
+        target.tag(tag, &media_type, bytes).await?;
     }
     progress.tell(Event::Tagged { tag: tag.clone(), digest: image.digest });
-    let sizes = sent.iter().filter_map(|sent| match sent {
-        Sent::Blob(size) => Some(*size),
-        Sent::Existed | Sent::Foreign => None,
-    });
-    Ok(Pushed {
-        image,
-        tag,
-        manifests: walk.count(),
-        sent: sizes.clone().count(),
-        sent_bytes: sizes.sum(),
-        existing: sent.iter().filter(|sent| matches!(sent, Sent::Existed)).count(),
-    })
-}
-
-fn default_tag(reference: &Reference) -> Option<Tag> {
-    match reference.manifest() {
-        ManifestReference::Tag(tag) => Some(tag),
-        ManifestReference::Digest(_) => None,
-    }
-}
-
-fn check_digest(reference: &Reference, layout: &LayoutDir, image: &Descriptor) -> Result<(), ClientError> {
-    match reference.digest {
-        Some(expected) if expected != image.digest => {
-            let from = layout.path().display().to_string();
-            Err(ClientError::OtherDigest(Box::new(DigestMismatch { from, expected, actual: image.digest })))
-        }
-        _ => Ok(()),
-    }
+    let Tally { sent, sent_bytes, existing, .. } = Tally::of(&delivered);
+    Ok(Pushed { image, tag, manifests: walk.count(), sent, sent_bytes, existing })
 }
 
 /// Everything that the image names must be here before anything is sent.
@@ -140,57 +97,25 @@ fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Manifest, ClientError>
     Manifest::parse(bytes, None).map_err(|source| ClientError::Manifest { name: descriptor.digest.to_string(), source })
 }
 
-async fn send(
-    client: Client,
-    repository: RepositoryName,
-    layout: LayoutDir,
-    blob: Descriptor,
-    progress: Progress,
-) -> Result<Sent, ClientError> {
-    let (digest, size) = (blob.digest, blob.size);
-    if let Some(head) = client.head_blob(&repository, &digest).await? {
-        if let Some(actual) = head.size.filter(|actual| *actual != size) {
-            return Err(ClientError::Protocol {
-                host: client.host().clone(),
-                request: format!("HEAD of blob {digest}"),
-                fault: ProtocolFault::Length { expected: size, actual },
-            });
-        }
-        progress.tell(Event::BlobExists { digest, size });
-        return Ok(Sent::Existed);
+async fn send(target: Target, layout: LayoutDir, blob: Descriptor) -> Result<Delivered, ClientError> {
+    if target.has(&blob).await? {
+        return Ok(Delivered::Existed);
     }
+    let (client, progress) = (&target.client, &target.progress);
+    let (digest, size) = (blob.digest, blob.size);
     let path = layout.blob_path(&digest);
     let (source, wanted) = (layout.clone(), blob.clone());
     let file = match blocking(move || source.open_blob(&wanted)).await {
         Err(ClientError::LayoutBlob { fault: BlobFault::Missing, .. }) if !blob.urls.is_empty() => {
             progress.tell(Event::BlobForeign { digest });
-            return Ok(Sent::Foreign);
+            return Ok(Delivered::Foreign);
         }
         opened => opened?,
     };
     progress.tell(Event::BlobStarted { digest, size });
-    let upload = client.start_upload(&repository, &digest).await?;
-    if let Err(error) = client.finish_upload(&upload, &blob, file, &path, &progress).await {
-        // The registry forgets it by itself, later; the error that matters is the first.
-        drop(timeout(CANCEL_WAIT, client.cancel_upload(&upload)).await);
-        return Err(error);
-    }
-    progress.tell(Event::BlobFinished { digest });
-    Ok(Sent::Blob(size))
-}
-
-async fn put(
-    client: &Client,
-    repository: &RepositoryName,
-    layout: &LayoutDir,
-    descriptor: &Descriptor,
-    progress: &Progress,
-) -> Result<(), ClientError> {
-    let (media_type, bytes) = manifest_of(layout, descriptor).await?;
-    let (digest, size) = (descriptor.digest, bytes.len() as u64);
-    client.put_manifest(repository, &ManifestReference::Digest(digest), &media_type, bytes).await?;
-    progress.tell(Event::Manifest { digest, media_type, size });
-    Ok(())
+    let upload = client.start_upload(&target.repository, &digest).await?;
+    let sent = client.finish_upload(&upload, &blob, file, &path, progress).await;
+    target.finish(&blob, &upload, sent).await
 }
 
 /// A manifest's bytes with the type that they say they have.

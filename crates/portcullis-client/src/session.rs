@@ -234,6 +234,11 @@ impl Response {
         self.inner.headers().get(name)?.to_str().ok()
     }
 
+    /// All values of a header that are text.
+    pub(crate) fn headers(&self, name: &HeaderName) -> impl Iterator<Item = &str> {
+        self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
     /// The address that answered.
     pub(crate) fn url(&self) -> &Url {
         self.inner.url()

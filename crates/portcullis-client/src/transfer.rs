@@ -1,11 +1,12 @@
-//! What pull and push have in common: the walk over what an image names, and the bounded parallelism. Must not know in
-//! which direction anything goes.
+//! What pull, push and copy have in common: the walk over what an image names, and the bounded parallelism. Must not know
+//! in which direction anything goes.
 
 use std::collections::{HashMap, HashSet};
 
-use portcullis_oci::{Content, Descriptor, Digest, Manifest, Reference, media};
+use portcullis_oci::{Content, Descriptor, Digest, Manifest, ManifestReference, Reference, Tag, media};
 use tokio::task::JoinSet;
 
+use crate::progress::{Event, Progress};
 use crate::{Client, ClientError};
 
 /// How many blobs are transferred at a time.
@@ -81,6 +82,12 @@ impl Walk {
         }
     }
 
+    /// Says how many blobs there are, with how many bytes.
+    pub(crate) fn tell_plan(&self, progress: &Progress) {
+        let bytes = self.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+        progress.tell(Event::Planned { blobs: self.blobs.len(), bytes });
+    }
+
     /// How many manifests were met.
     pub(crate) fn count(&self) -> usize {
         self.manifests.len()
@@ -131,6 +138,14 @@ pub(crate) fn same_host(client: &Client, reference: &Reference) -> Result<(), Cl
         return Ok(());
     }
     Err(ClientError::OtherHost { client: client.host().clone(), reference: reference.to_string() })
+}
+
+/// The tag that the image gets where it arrives: the reference's, also beside a digest; `latest` where it has neither.
+pub(crate) fn tag_of(reference: &Reference) -> Option<Tag> {
+    reference.tag.clone().or_else(|| match reference.manifest() {
+        ManifestReference::Tag(tag) => Some(tag),
+        ManifestReference::Digest(_) => None,
+    })
 }
 
 /// Does the work for each item, [`PARALLEL`] at a time. The first error stops the rest.

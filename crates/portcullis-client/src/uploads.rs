@@ -1,8 +1,9 @@
 //! Uploads: POST to begin, one PUT with the whole blob to finish, DELETE to give up. Nothing here is ever repeated: a
 //! write is sent once, under the identity that was chosen before it.
 //!
-//! The source is read and hashed on a blocking thread, two to four pieces ahead of the wire. Its last piece is held back
-//! until the digest is known to be right, so that a damaged source cannot become a blob.
+//! A source on disk is read and hashed on a blocking thread, two to four pieces ahead of the wire; a source in another
+//! registry is read beside the sending. In both the last piece is held back until the digest is known to be right, so that
+//! a damaged source cannot become a blob.
 
 use std::io::{self, Read};
 use std::pin::Pin;
@@ -18,19 +19,32 @@ use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
 use reqwest::Url;
 use tokio::sync::mpsc;
 
+use crate::blobs::BlobReader;
 use crate::error::{BlobFault, ClientError, ProtocolFault};
 use crate::manifests::check_stored;
 use crate::progress::{Event, Progress};
-use crate::session::Activity;
+use crate::session::{Activity, Response};
 use crate::{Client, location};
 
 /// Pieces of this size are read and sent; four of them per blob are in memory at most.
 const PIECE: usize = 256 * 1024;
 const PIECES_AHEAD: usize = 2;
 
+/// How many pieces from another registry, as large as they come, may wait for the wire.
+const PIECES_RELAYED: usize = 8;
+
 /// Where the registry wants an upload to go on. Its state is in it, so each answer replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadLocation(Url);
+
+/// What the registry makes of the wish to mount a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mount {
+    /// The repository has the blob now.
+    Done,
+    /// The blob has to be sent: the registry has begun an upload for it.
+    Declined(UploadLocation),
+}
 
 /// Why a source is no good; the file's path is the caller's to add.
 #[derive(Debug)]
@@ -39,11 +53,11 @@ pub(crate) enum SourceFault {
     Blob(BlobFault),
 }
 
-/// How a blob's upload failed.
-pub(crate) enum UploadError {
-    /// Our own side.
-    Source(SourceFault),
-    /// The registry's.
+/// How a blob's upload failed: `F` is what can go wrong with its source.
+enum UploadError<F> {
+    /// On the side that the bytes come from.
+    Source(F),
+    /// On the side they go to.
     Client(ClientError),
 }
 
@@ -55,18 +69,27 @@ impl Client {
         digest: &Digest,
     ) -> Result<UploadLocation, ClientError> {
         let start = UploadStart::Session { algorithm: digest.algorithm() };
-        let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
-        let (method, url) = self.session().address(&endpoint);
-        let response = self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await?;
+        let response = self.post_upload(repository, start).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(response.into_error().await);
         }
-        let target = location(&response)?;
-        if !self.session().owns(&target) {
-            let origin = target.origin().ascii_serialization();
-            return Err(response.fault(ProtocolFault::ForeignUpload { origin }));
+        self.upload_location(&response)
+    }
+
+    /// Asks the registry to take a blob over from another of its repositories (distribution spec end-11). Never repeated.
+    pub async fn mount_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<Mount, ClientError> {
+        let start = UploadStart::Mount { digest: *digest, from: Some(from.clone()) };
+        let response = self.post_upload(repository, start).await?;
+        match response.status() {
+            StatusCode::CREATED => check_blob(&response, digest).map(|()| Mount::Done),
+            StatusCode::ACCEPTED => self.upload_location(&response).map(Mount::Declined),
+            _ => Err(response.into_error().await),
         }
-        Ok(UploadLocation(target))
     }
 
     /// Sends the whole blob in one PUT and has it stored under the descriptor's digest.
@@ -82,7 +105,7 @@ impl Client {
         source_path: &std::path::Path,
         progress: &Progress,
     ) -> Result<(), ClientError> {
-        match self.send(upload, descriptor, source, progress).await {
+        match self.send(upload, descriptor, from_disk(source, descriptor), progress).await {
             Ok(()) => Ok(()),
             Err(UploadError::Client(error)) => Err(error),
             Err(UploadError::Source(SourceFault::Io(error))) => Err(ClientError::io("read", source_path)(error)),
@@ -98,13 +121,52 @@ impl Client {
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 
-    async fn send(
+    /// Sends a blob on as it comes: `first` is what was read of `source` already, `None` for an empty blob. The reader
+    /// tells the progress.
+    pub(crate) async fn relay_upload(
         &self,
         upload: &UploadLocation,
         descriptor: &Descriptor,
-        source: impl Read + Send + 'static,
+        first: Option<Bytes>,
+        source: BlobReader,
+    ) -> Result<(), ClientError> {
+        let (sender, pieces) = mpsc::channel(PIECES_RELAYED);
+        let feeding = feed(first, source, sender);
+        let nobody = Progress::none();
+        let sending = self.send(upload, descriptor, pieces, &nobody);
+        tokio::pin!(sending);
+        // A target that has answered takes no more pieces: the reader is dropped, wherever it is.
+        let sent = tokio::select! {
+            sent = &mut sending => sent,
+            () = feeding => sending.await,
+        };
+        sent.map_err(|error| match error {
+            UploadError::Source(error) | UploadError::Client(error) => error,
+        })
+    }
+
+    async fn post_upload(&self, repository: &RepositoryName, start: UploadStart) -> Result<Response, ClientError> {
+        let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
+        let (method, url) = self.session().address(&endpoint);
+        self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await
+    }
+
+    fn upload_location(&self, response: &Response) -> Result<UploadLocation, ClientError> {
+        let target = location(response)?;
+        if !self.session().owns(&target) {
+            let origin = target.origin().ascii_serialization();
+            return Err(response.fault(ProtocolFault::ForeignUpload { origin }));
+        }
+        Ok(UploadLocation(target))
+    }
+
+    async fn send<F: Send + 'static>(
+        &self,
+        upload: &UploadLocation,
+        descriptor: &Descriptor,
+        pieces: mpsc::Receiver<Result<Bytes, F>>,
         progress: &Progress,
-    ) -> Result<(), UploadError> {
+    ) -> Result<(), UploadError<F>> {
         let mut url = upload.0.clone();
         url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
         let mut headers = HeaderMap::new();
@@ -113,7 +175,13 @@ impl Client {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
         let activity = Arc::new(Activity::new());
         let fault = Arc::new(Mutex::new(None));
-        let body = stream(source, descriptor, Arc::clone(&activity), Arc::clone(&fault), progress.clone());
+        let (digest, left) = (descriptor.digest, descriptor.size);
+        if left == 0 {
+            activity.finish();
+        }
+        let (moving, failing) = (Arc::clone(&activity), Arc::clone(&fault));
+        let body =
+            Pieces { source: pieces, left, digest, activity: moving, fault: failing, progress: progress.clone() };
         let body = reqwest::Body::wrap(body);
         let sent = self.session().write_streaming(&Method::PUT, &url, headers, body, &activity).await;
         if let Some(fault) = fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -123,29 +191,31 @@ impl Client {
         if !response.status().is_success() {
             return Err(UploadError::Client(response.into_error().await));
         }
-        let same_algorithm = |algorithm| (algorithm == descriptor.digest.algorithm()).then_some(descriptor.digest);
-        check_stored(&response, same_algorithm).map_err(UploadError::Client)
+        check_blob(&response, &descriptor.digest).map_err(UploadError::Client)
     }
 }
 
-/// The body of an upload: pieces from the reading thread.
-struct Pieces {
-    from_disk: mpsc::Receiver<Result<Bytes, SourceFault>>,
+/// The registry's word about the blob it has now must be about the one that was meant.
+fn check_blob(response: &Response, digest: &Digest) -> Result<(), ClientError> {
+    check_stored(response, |algorithm| (algorithm == digest.algorithm()).then_some(*digest))
+}
+
+/// The body of an upload: pieces from whoever reads the source.
+struct Pieces<F> {
+    source: mpsc::Receiver<Result<Bytes, F>>,
     left: u64,
     digest: Digest,
     activity: Arc<Activity>,
-    fault: Arc<Mutex<Option<SourceFault>>>,
+    fault: Arc<Mutex<Option<F>>>,
     progress: Progress,
 }
 
-fn stream(
+/// Begins to read a source that blocks.
+fn from_disk(
     source: impl Read + Send + 'static,
     descriptor: &Descriptor,
-    activity: Arc<Activity>,
-    fault: Arc<Mutex<Option<SourceFault>>>,
-    progress: Progress,
-) -> Pieces {
-    let (sender, from_disk) = mpsc::channel(PIECES_AHEAD);
+) -> mpsc::Receiver<Result<Bytes, SourceFault>> {
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let (digest, size) = (descriptor.digest, descriptor.size);
     // Ends with its source, or as soon as the body is dropped and nobody takes the next piece.
     tokio::task::spawn_blocking(move || {
@@ -153,19 +223,33 @@ fn stream(
             drop(sender.blocking_send(Err(fault)));
         }
     });
-    if size == 0 {
-        activity.finish();
-    }
-    Pieces { from_disk, left: size, digest, activity, fault, progress }
+    pieces
 }
 
-impl Body for Pieces {
+/// Hands on what comes from another registry; its reader says that the blob has ended only when its digest was right.
+async fn feed(first: Option<Bytes>, mut source: BlobReader, sender: mpsc::Sender<Result<Bytes, ClientError>>) {
+    let mut held = first;
+    while let Some(piece) = held {
+        let (piece, next) = match source.chunk().await {
+            Ok(next) => (Ok(piece), next),
+            // Of a blob that is found wrong, the last piece is never sent.
+            Err(error) => (Err(error), None),
+        };
+        if sender.send(piece).await.is_err() {
+            // The sending is over.
+            return;
+        }
+        held = next;
+    }
+}
+
+impl<F: Send + 'static> Body for Pieces<F> {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
-        match std::task::ready!(this.from_disk.poll_recv(cx)) {
+        match std::task::ready!(this.source.poll_recv(cx)) {
             Some(Ok(piece)) => {
                 this.left = this.left.saturating_sub(piece.len() as u64);
                 this.activity.moved();

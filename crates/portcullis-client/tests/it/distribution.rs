@@ -7,15 +7,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use portcullis_client::{Client, ClientError, Failure, LayoutDir, Location, Progress, Refusal, pull, push};
-use portcullis_oci::RegistryHost;
+use portcullis_client::{Client, ClientError, Failure, LayoutDir, Location, Progress, Refusal, copy, pull, push};
+use portcullis_oci::{ManifestReference, Reference, RegistryHost, Tag};
 use portcullis_testkit::pki::{Authority, LeafSpec};
 use portcullis_testkit::skip::{Need, find_program};
 use portcullis_testkit::skip_unless;
 use tempfile::TempDir;
 
 use crate::image::{Image, noise};
-use crate::site::{Pki, options};
+use crate::site::{Pki, Site, options};
 
 const PROGRAM: &str = "docker-registry";
 
@@ -54,6 +54,42 @@ fn an_image_goes_there_and_comes_back() {
         let missing = format!("{}/team/app:none", registry.host).parse().unwrap();
         let error = pull(&client, &missing, &back, &Progress::none()).await.unwrap_err();
         assert!(error.is_not_found() && error.to_string().contains("MANIFEST_UNKNOWN"), "{error}");
+    });
+}
+
+/// Within it, blobs are mounted; from it to another registry and back, they are streamed. Deletion is off there by default.
+#[test]
+fn an_image_is_copied_and_its_tags_are_listed() {
+    skip_unless!(Need::Program(PROGRAM));
+    run(async |registry| {
+        registry.pki.good.write_pair(&registry.certs(), "good");
+        let client = registry.connect().await.unwrap();
+        let stub = Site::good().await;
+        let image = Image::new(&[&noise(1, 2_000_000), b"small", b""]);
+        image.put(&stub.stub, "team/app", "1");
+        let reference = |rest: &str| -> Reference { format!("{}/{rest}", registry.host).parse().unwrap() };
+        let none = Progress::none();
+
+        let (from, to) = (stub.reference("team/app:1"), reference("team/app:1"));
+        let there = copy(&stub.client().await, &from, &client, &to, &none).await.unwrap();
+        assert_eq!((there.image.digest, there.sent), (image.digest(), 4));
+        let within = copy(&client, &to, &client, &reference("other/app:2"), &none).await.unwrap();
+        assert_eq!((within.sent, within.mounted), (0, 4));
+        copy(&client, &to, &client, &reference("other/app:1"), &none).await.unwrap();
+        let back = stub.reference("back/app:1");
+        let back = copy(&client, &reference("other/app:2"), &stub.client().await, &back, &none).await.unwrap();
+        assert_eq!((back.image.digest, back.sent), (image.digest(), 4));
+        assert_eq!(stub.stub.manifest("back/app", "1").unwrap(), image.manifest);
+
+        let mut tags = client.tags(&"other/app".parse().unwrap()).await.unwrap();
+        tags.sort();
+        assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["1", "2"]);
+        let error = client.tags(&"no/such".parse().unwrap()).await.unwrap_err();
+        assert!(error.is_not_found() && error.to_string().contains("NAME_UNKNOWN"), "{error}");
+        let by_digest = ManifestReference::Digest(image.digest());
+        let error = client.delete_manifest(&"other/app".parse().unwrap(), &by_digest).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Status { answer, .. } if answer.status == 405), "{error}");
+        assert!(error.advice().unwrap().contains("turned off"), "{error}");
     });
 }
 

@@ -2,6 +2,7 @@
 //! Debian's `docker-registry`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod copy;
 mod distribution;
 mod download;
 mod identity;
@@ -11,5 +12,6 @@ mod proxy;
 mod redirect;
 mod site;
 mod stub;
+mod tags;
 mod tls;
 mod upload;

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use portcullis_oci::route::{UploadId, upload_location};
+use portcullis_oci::route::{Page, UploadId, UploadStart, upload_location};
 use portcullis_oci::{Algorithm, Digest, Endpoint, Manifest, ManifestReference, RepositoryName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -146,6 +146,10 @@ impl Stub {
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Option<Bytes> {
         let content = self.shared.content.lock().unwrap();
         content.manifests.get(&(repository.to_owned(), reference.to_owned())).map(|(_, bytes)| bytes.clone())
+    }
+
+    pub(crate) fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        self.shared.content.lock().unwrap().blobs.get(&(repository.to_owned(), *digest)).cloned()
     }
 
     pub(crate) fn blobs(&self) -> BTreeMap<Digest, Bytes> {
@@ -307,6 +311,13 @@ async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Reques
                 None => reply(404, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"no such blob"}]}"#),
             }
         }
+        Endpoint::StartUpload { repository, start: UploadStart::Mount { digest, from: Some(from) } }
+            if content.blobs.contains_key(&(from.to_string(), digest)) =>
+        {
+            let bytes = content.blobs[&(from.to_string(), digest)].clone();
+            content.blobs.insert((repository.to_string(), digest), bytes);
+            reply(201, "")
+        }
         Endpoint::StartUpload { repository, .. } => {
             content.uploads += 1;
             let path = upload_location(&repository, &UploadId::from_bytes([content.uploads; 16]));
@@ -322,8 +333,41 @@ async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Reques
             reply(201, "")
         }
         Endpoint::CancelUpload { .. } => reply(204, ""),
+        Endpoint::ListTags { repository, page } => list_tags(&content, &repository, &page),
+        Endpoint::DeleteManifest { repository, reference } => delete_manifest(&mut content, &repository, &reference),
         _ => reply(405, ""),
     }
+}
+
+/// Three to a page.
+fn list_tags(content: &Content, repository: &RepositoryName, page: &Page) -> Reply {
+    let own = content.manifests.keys().filter(|(name, _)| name == repository.as_str());
+    let mut tags: Vec<&str> = own.map(|(_, tag)| tag.as_str()).filter(|tag| !tag.contains(':')).collect();
+    if tags.is_empty() {
+        return reply(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such repository"}]}"#);
+    }
+    tags.sort_unstable();
+    tags.retain(|tag| page.last.as_deref().is_none_or(|last| *tag > last));
+    let more = tags.len() > 3;
+    tags.truncate(3);
+    let answer = reply(200, serde_json::json!({"name": repository.as_str(), "tags": tags}).to_string());
+    if !more {
+        return answer;
+    }
+    let page = Page { n: Some(3), last: tags.last().map(ToString::to_string) };
+    let next = Endpoint::ListTags { repository: repository.clone(), page }.to_request().1;
+    with(answer, "link", &format!("<{next}>; rel=\"next\""))
+}
+
+fn delete_manifest(content: &mut Content, repository: &RepositoryName, reference: &ManifestReference) -> Reply {
+    let key = (repository.to_string(), reference.to_string());
+    let Some((_, bytes)) = content.manifests.remove(&key) else {
+        return reply(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such manifest"}]}"#);
+    };
+    if matches!(reference, ManifestReference::Digest(_)) {
+        content.manifests.retain(|(name, _), (_, other)| name != repository.as_str() || *other != bytes);
+    }
+    reply(202, "")
 }
 
 fn put_manifest(

@@ -1,0 +1,177 @@
+//! Copy: from one registry to another, or within one, without a file in between. Blobs that the target lacks are mounted
+//! where both are one registry, else streamed; then the manifests, children before parents, and the tag last.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use portcullis_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+
+use crate::blobs::BlobReader;
+use crate::deliver::{Delivered, Tally, Target, check_digest};
+use crate::progress::{Event, Progress};
+use crate::survey::{Survey, open};
+use crate::transfer::{Walk, each, same_host, tag_of};
+use crate::uploads::{Mount, UploadLocation};
+use crate::{Client, ClientError};
+
+/// The most bytes of manifests that one copy may hold: they are sent after the blobs.
+pub const MAX_MANIFEST_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a copy did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The manifest or index that was copied.
+    pub image: Descriptor,
+    /// The tag it has at the target now; `None` when the target's reference has only a digest.
+    pub tag: Option<Tag>,
+    /// How many manifests belong to it, indexes included.
+    pub manifests: usize,
+    /// How many blobs were streamed from registry to registry.
+    pub sent: usize,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// How many blobs the registry took over from the other repository by itself.
+    pub mounted: usize,
+    /// How many blobs the target had.
+    pub existing: usize,
+}
+
+/// Where blobs come from.
+#[derive(Clone)]
+struct Source {
+    client: Client,
+    repository: RepositoryName,
+    /// Whether the target can be asked to mount what this one has.
+    mountable: bool,
+}
+
+/// A manifest as it will be sent: its type, its bytes.
+type Manifests = HashMap<Digest, (String, Bytes)>;
+
+/// Copies an image, with everything an index lists, from `from` to `to`. Each client is its reference's registry's; the
+/// same one may be given twice.
+///
+/// Every blob is verified while it streams, and one that is not what it should be never becomes whole at the target. A
+/// write is never repeated. Memory is bounded: a few pieces for each of [`crate::PARALLEL`] blobs, and the manifests.
+///
+/// ```no_run
+/// use portcullis_client::{Client, ClientOptions, Progress, copy};
+/// use portcullis_oci::Reference;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let from: Reference = "registry.test:5443/team/app:1.2".parse()?;
+/// let to: Reference = "mirror.test/team/app:1.2".parse()?;
+/// let source = Client::connect(&from.host, &ClientOptions::default()).await?;
+/// let target = Client::connect(&to.host, &ClientOptions::default()).await?;
+/// let copied = copy(&source, &from, &target, &to, &Progress::none()).await?;
+/// assert_eq!(copied.tag, to.tag);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ClientError::OtherDigest`] when `to` names a digest and the image has another; else any [`ClientError`], with the
+/// host that it is about: the tag is then what it was.
+pub async fn copy(
+    source: &Client,
+    from: &Reference,
+    target: &Client,
+    to: &Reference,
+    progress: &Progress,
+) -> Result<Copied, ClientError> {
+    same_host(source, from)?;
+    same_host(target, to)?;
+    let root = source.manifest_telling(&from.repository, &from.manifest(), progress).await?;
+    let image = root.descriptor();
+    check_digest(to, source.host(), &image)?;
+    let (walk, manifests) = gather(Survey::new(source, &from.repository, root, progress)).await?;
+    let mountable = from.host == to.host && from.repository != to.repository;
+    let source = Source { client: source.clone(), repository: from.repository.clone(), mountable };
+    let target = Target { client: target.clone(), repository: to.repository.clone(), progress: progress.clone() };
+    let delivered = each(walk.blobs.iter().cloned(), |blob| deliver(source.clone(), target.clone(), blob)).await?;
+    for descriptor in walk.children_first() {
+        if let Some((media_type, bytes)) = manifests.get(&descriptor.digest) {
+            target.put(descriptor, media_type.clone(), bytes.clone()).await?;
+        }
+    }
+    let tag = tag_of(to);
+    if let (Some(tag), Some((media_type, bytes))) = (&tag, manifests.get(&image.digest)) {
+        target.tag(tag, media_type, bytes.clone()).await?;
+    }
+    progress.tell(Event::Tagged { tag: tag.clone(), digest: image.digest });
+    let Tally { sent, sent_bytes, mounted, existing } = Tally::of(&delivered);
+    Ok(Copied { image, tag, manifests: walk.count(), sent, sent_bytes, mounted, existing })
+}
+
+/// Fetches and keeps all manifests.
+async fn gather(mut survey: Survey<'_>) -> Result<(Walk, Manifests), ClientError> {
+    let mut manifests = Manifests::new();
+    let mut held = 0;
+    while let Some(met) = survey.next().await? {
+        held += met.bytes.len();
+        if held > MAX_MANIFEST_BYTES {
+            return Err(ClientError::TooMany { limit: MAX_MANIFEST_BYTES, unit: "bytes of them" });
+        }
+        manifests.insert(met.descriptor.digest, (met.media_type, met.bytes));
+    }
+    Ok((survey.finish(), manifests))
+}
+
+/// Sees to it that the target has a blob.
+async fn deliver(source: Source, target: Target, blob: Descriptor) -> Result<Delivered, ClientError> {
+    if target.has(&blob).await? {
+        return Ok(Delivered::Existed);
+    }
+    let (digest, size) = (blob.digest, blob.size);
+    let mut begun = None;
+    if source.mountable {
+        match target.client.mount_blob(&target.repository, &digest, &source.repository).await? {
+            Mount::Done => {
+                target.progress.tell(Event::BlobMounted { digest, size });
+                return Ok(Delivered::Mounted);
+            }
+            Mount::Declined(upload) => begun = Some(upload),
+        }
+    }
+    match Reading::begin(&source, &blob, &target.progress).await {
+        Ok(Some(reading)) => relay(&target, &blob, begun, reading).await,
+        nothing => {
+            if let Some(upload) = &begun {
+                target.cancel(upload).await;
+            }
+            nothing.map(|_| Delivered::Foreign)
+        }
+    }
+}
+
+/// A blob whose first piece has come, or, if it is empty, has been found right: before anything is sent.
+struct Reading {
+    first: Option<Bytes>,
+    rest: BlobReader,
+}
+
+impl Reading {
+    /// `None`: a layer that is fetched from elsewhere.
+    async fn begin(source: &Source, blob: &Descriptor, progress: &Progress) -> Result<Option<Self>, ClientError> {
+        let opened = open(&source.client, &source.repository, blob, progress).await?;
+        let Some(mut rest) = opened else { return Ok(None) };
+        progress.tell(Event::BlobStarted { digest: blob.digest, size: blob.size });
+        let first = rest.chunk().await?;
+        Ok(Some(Self { first, rest }))
+    }
+}
+
+/// Sends a blob on, into the upload that a declined mount has begun or into a new one.
+async fn relay(
+    target: &Target,
+    blob: &Descriptor,
+    begun: Option<UploadLocation>,
+    reading: Reading,
+) -> Result<Delivered, ClientError> {
+    let upload = match begun {
+        Some(upload) => upload,
+        None => target.client.start_upload(&target.repository, &blob.digest).await?,
+    };
+    let sent = target.client.relay_upload(&upload, blob, reading.first, reading.rest).await;
+    target.finish(blob, &upload, sent).await
+}

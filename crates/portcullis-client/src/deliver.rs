@@ -1,0 +1,128 @@
+//! The target's side of push and copy: blobs that it lacks, manifests under their digests, the tag last. Must not know
+//! where the bytes come from.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_oci::{Descriptor, ManifestReference, Reference, RepositoryName, Tag};
+use tokio::time::timeout;
+
+use crate::error::{DigestMismatch, ProtocolFault};
+use crate::progress::{Event, Progress};
+use crate::uploads::UploadLocation;
+use crate::{Client, ClientError};
+
+/// How long a failed transfer tries to tell the registry that it gave an upload up.
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
+/// A repository that is written to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) client: Client,
+    pub(crate) repository: RepositoryName,
+    pub(crate) progress: Progress,
+}
+
+/// How a blob came to be at the target.
+pub(crate) enum Delivered {
+    Sent(u64),
+    Mounted,
+    Existed,
+    /// It did not: it is fetched from elsewhere.
+    Foreign,
+}
+
+/// What became of all blobs.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: usize,
+    pub(crate) sent_bytes: u64,
+    pub(crate) mounted: usize,
+    pub(crate) existing: usize,
+}
+
+impl Target {
+    /// Whether the repository has the blob already, and with the right size.
+    pub(crate) async fn has(&self, blob: &Descriptor) -> Result<bool, ClientError> {
+        let (digest, size) = (blob.digest, blob.size);
+        let Some(head) = self.client.head_blob(&self.repository, &digest).await? else { return Ok(false) };
+        if let Some(actual) = head.size.filter(|actual| *actual != size) {
+            return Err(ClientError::Protocol {
+                host: self.client.host().clone(),
+                request: format!("HEAD of blob {digest}"),
+                fault: ProtocolFault::Length { expected: size, actual },
+            });
+        }
+        self.progress.tell(Event::BlobExists { digest, size });
+        Ok(true)
+    }
+
+    /// The end of an upload: one that failed is given up.
+    pub(crate) async fn finish(
+        &self,
+        blob: &Descriptor,
+        upload: &UploadLocation,
+        sent: Result<(), ClientError>,
+    ) -> Result<Delivered, ClientError> {
+        if let Err(error) = sent {
+            self.cancel(upload).await;
+            return Err(error);
+        }
+        self.progress.tell(Event::BlobFinished { digest: blob.digest });
+        Ok(Delivered::Sent(blob.size))
+    }
+
+    /// The registry forgets the upload by itself, later: whether this works is no matter.
+    pub(crate) async fn cancel(&self, upload: &UploadLocation) {
+        drop(timeout(CANCEL_WAIT, self.client.cancel_upload(upload)).await);
+    }
+
+    /// Puts a manifest under its digest.
+    pub(crate) async fn put(
+        &self,
+        descriptor: &Descriptor,
+        media_type: String,
+        bytes: Bytes,
+    ) -> Result<(), ClientError> {
+        let (digest, size) = (descriptor.digest, bytes.len() as u64);
+        let reference = ManifestReference::Digest(digest);
+        self.client.put_manifest(&self.repository, &reference, &media_type, bytes).await?;
+        self.progress.tell(Event::Manifest { digest, media_type, size });
+        Ok(())
+    }
+
+    /// Puts the image under its tag.
+    pub(crate) async fn tag(&self, tag: &Tag, media_type: &str, bytes: Bytes) -> Result<(), ClientError> {
+        let reference = ManifestReference::Tag(tag.clone());
+        self.client.put_manifest(&self.repository, &reference, media_type, bytes).await
+    }
+}
+
+impl Tally {
+    pub(crate) fn of(delivered: &[Delivered]) -> Self {
+        let mut tally = Self::default();
+        for one in delivered {
+            match one {
+                Delivered::Sent(size) => {
+                    tally.sent += 1;
+                    tally.sent_bytes += size;
+                }
+                Delivered::Mounted => tally.mounted += 1,
+                Delivered::Existed => tally.existing += 1,
+                Delivered::Foreign => {}
+            }
+        }
+        tally
+    }
+}
+
+/// A target with a digest must be the digest of the image; `from` is where the image comes from.
+pub(crate) fn check_digest(reference: &Reference, from: &impl ToString, image: &Descriptor) -> Result<(), ClientError> {
+    match reference.digest {
+        Some(expected) if expected != image.digest => {
+            let from = from.to_string();
+            Err(ClientError::OtherDigest(Box::new(DigestMismatch { from, expected, actual: image.digest })))
+        }
+        _ => Ok(()),
+    }
+}
