@@ -1,13 +1,15 @@
 //! What may be typed. Pure words: nothing here looks at the environment or at files.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use portcullis_client::LayoutName;
 use portcullis_oci::{Reference, RegistryHost};
 use portcullis_pki::{ClientName, KeyAlgorithm, ServerName};
+
+use crate::place::{DeletePlace, RepositoryPlace};
 
 /// Mutual TLS for container registries, whole: registry, certificates, client directories and diagnosis.
 #[derive(Debug, Parser)]
@@ -41,6 +43,14 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Copy an image from an OCI layout directory to a registry
     Push(PushArgs),
+    /// Copy an image from one registry to another, or from one repository to another
+    Copy(CopyArgs),
+    /// List a repository's tags
+    Tags(TagsArgs),
+    /// Print a manifest, exactly as the registry has it
+    Manifest(ManifestArgs),
+    /// Delete a tag, or a manifest with all its tags
+    Delete(DeleteArgs),
     /// Ask the running server about itself
     Status(AskArgs),
     /// Have the running server read trust, policy and certificate again
@@ -249,6 +259,73 @@ pub(crate) struct PushArgs {
     pub(crate) client: ClientArgs,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct CopyArgs {
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    pub(crate) from: Reference,
+    /// Its new name: HOST[:PORT]/NAME[:TAG]
+    pub(crate) to: Reference,
+    /// Read certificates as this engine does
+    #[arg(long, value_enum, default_value = "docker-docs")]
+    engine: ProfileWord,
+    /// Another root of certificate directories, for both: DIR/<host[:port]>/ is read
+    #[arg(long, value_name = "DIR")]
+    certs_dir: Option<PathBuf>,
+    /// The certificate directory itself of the registry copied from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) src_cert_dir: Option<PathBuf>,
+    /// The certificate directory itself of the registry copied to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dest_cert_dir: Option<PathBuf>,
+    /// Which roots the registries' certificates may come from
+    #[arg(long, value_enum, default_value = "merge")]
+    roots: RootsWord,
+    /// Print nothing but the digest
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl CopyArgs {
+    /// How one of the two is reached; its own directory goes before the common root.
+    pub(crate) fn client(&self, cert_dir: Option<&Path>) -> ClientArgs {
+        ClientArgs {
+            engine: self.engine,
+            certs_dir: if cert_dir.is_some() { None } else { self.certs_dir.clone() },
+            cert_dir: cert_dir.map(Path::to_owned),
+            roots: self.roots,
+            quiet: self.quiet,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TagsArgs {
+    /// The repository: HOST[:PORT]/NAME
+    pub(crate) repository: RepositoryPlace,
+    /// As a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestArgs {
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    pub(crate) reference: Reference,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    /// What to delete: HOST[:PORT]/NAME:TAG for the tag alone, HOST[:PORT]/NAME@DIGEST for the manifest and its tags
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) place: DeletePlace,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
 /// How a registry is reached.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientArgs {
@@ -264,7 +341,7 @@ pub(crate) struct ClientArgs {
     /// Which roots the registry's certificate may come from
     #[arg(long, value_enum, default_value = "merge")]
     pub(crate) roots: RootsWord,
-    /// Print nothing but the digest
+    /// Print nothing but the result
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
@@ -317,8 +394,20 @@ impl FromStr for OciPlace {
 mod tests {
     use clap::CommandFactory;
 
+    use super::*;
+
+    #[test]
+    fn each_side_of_a_copy_has_its_directory() {
+        let words =
+            ["portcullis", "copy", "a.test/x:1", "b.test/y:1", "--certs-dir", "/certs", "--src-cert-dir", "/src"];
+        let Command::Copy(args) = Args::try_parse_from(words).unwrap().command else { panic!("not a copy") };
+        let [source, target] = [&args.src_cert_dir, &args.dest_cert_dir].map(|dir| args.client(dir.as_deref()));
+        assert_eq!((source.certs_dir, source.cert_dir), (None, Some("/src".into())));
+        assert_eq!((target.certs_dir, target.cert_dir), (Some("/certs".into()), None));
+    }
+
     #[test]
     fn the_definition_is_sound() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
     }
 }

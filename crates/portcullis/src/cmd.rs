@@ -1,12 +1,16 @@
 //! One file per command. Each turns its words into calls of the crates and says what it did and what to type next.
 
 pub(crate) mod cert;
+pub(crate) mod copy;
+pub(crate) mod delete;
 pub(crate) mod install;
+pub(crate) mod manifest;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod tags;
 pub(crate) mod trust;
 pub(crate) mod up;
 

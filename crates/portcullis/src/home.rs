@@ -189,7 +189,7 @@ pub(crate) fn install_command(host: &str, client: &Path) -> ShellCommand {
 }
 
 /// How this program is called in commands to paste: by name where the shell would find it, else by its path.
-fn program() -> std::ffi::OsString {
+pub(crate) fn program() -> std::ffi::OsString {
     let name = "portcullis";
     let Ok(this) = env::current_exe() else { return name.into() };
     let path = env::var_os("PATH").unwrap_or_default();

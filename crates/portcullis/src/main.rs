@@ -7,6 +7,7 @@ mod home;
 mod listen;
 mod names;
 mod output;
+mod place;
 mod signals;
 
 use std::process::ExitCode;
@@ -39,6 +40,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Install(args) => cmd::install::run(&args),
         Command::Pull(args) => cmd::pull::run(&args),
         Command::Push(args) => cmd::push::run(&args),
+        Command::Copy(args) => cmd::copy::run(&args),
+        Command::Tags(args) => cmd::tags::run(&args),
+        Command::Manifest(args) => cmd::manifest::run(&args),
+        Command::Delete(args) => cmd::delete::run(&args),
         Command::Status(args) => cmd::status::run(&args),
         Command::Reload(args) => cmd::reload::run(&args),
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use portcullis_server::admin::{self, AdminError, Reloaded};
 
 use crate::home::Home;
+use crate::output;
 
 /// Where the server of this home is spoken to.
 pub(crate) fn socket(home: &Home) -> anyhow::Result<PathBuf> {
@@ -23,21 +24,51 @@ pub(crate) fn ask<T>(question: impl Future<Output = Result<T, AdminError>>) -> a
 /// # Errors
 /// The server refused the files, with every problem; they are written all the same.
 pub(crate) fn put_in_force(home: &Home) -> anyhow::Result<String> {
+    match reloaded(home)? {
+        Outcome::Said(text) => Ok(text),
+        Outcome::Answered(Reloaded { generation, problems, .. }) if problems.is_empty() => {
+            Ok(format!("in force: generation {generation}"))
+        }
+        Outcome::Answered(Reloaded { generation, problems, .. }) => bail!(
+            "written, but not in force: the server refuses the files and stays with generation {generation}\n  {}",
+            problems.join("\n  ")
+        ),
+    }
+}
+
+/// The same for the deny list, which is in force even when the rest of the files is refused.
+///
+/// # Errors
+/// The deny list itself is not in force.
+pub(crate) fn put_deny_in_force(home: &Home) -> anyhow::Result<String> {
+    match reloaded(home)? {
+        Outcome::Said(text) => Ok(text),
+        Outcome::Answered(Reloaded { generation, problems, deny_in_force: true }) => {
+            for problem in problems {
+                output::warning(&format!("refused, and not in force: {problem}"));
+            }
+            Ok(format!("in force: generation {generation}"))
+        }
+        Outcome::Answered(Reloaded { problems, .. }) => {
+            bail!("written, but not in force\n  {}", problems.join("\n  "))
+        }
+    }
+}
+
+enum Outcome {
+    Answered(Reloaded),
+    /// There is no server to ask.
+    Said(String),
+}
+
+fn reloaded(home: &Home) -> anyhow::Result<Outcome> {
     let Some(socket) = home.config()?.admin_socket else {
-        return Ok("written; a running server reads it at SIGHUP or at its next start".to_owned());
+        return Ok(Outcome::Said("written; a running server sees it within a second".to_owned()));
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(admin::reload(&socket)) {
-        Ok(Reloaded { generation, problems }) if problems.is_empty() => {
-            Ok(format!("in force: generation {generation}"))
-        }
-        Ok(Reloaded { generation, problems }) => {
-            bail!(
-                "written, but not in force: the server refuses the files and stays with generation {generation}\n  {}",
-                problems.join("\n  ")
-            )
-        }
-        Err(AdminError::NotRunning { .. }) => Ok("written; in force at the next start".to_owned()),
+        Ok(reloaded) => Ok(Outcome::Answered(reloaded)),
+        Err(AdminError::NotRunning { .. }) => Ok(Outcome::Said("written; in force at the next start".to_owned())),
         Err(error) => Err(error).context("written, but perhaps not in force"),
     }
 }

@@ -95,7 +95,7 @@ fn revoke(args: &CertRevokeArgs) -> anyhow::Result<()> {
     let revoked = portcullis_pki::revoke(&journal, &trust, &args.target, &note, now)?;
     drop(lock);
     output::line(&revoked.to_string());
-    output::line(&ask::put_in_force(&home)?);
+    output::line(&ask::put_deny_in_force(&home)?);
     Ok(())
 }
 

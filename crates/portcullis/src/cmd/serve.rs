@@ -1,11 +1,16 @@
 //! `portcullis serve`: the registry, from a config file.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use anyhow::ensure;
 use portcullis_server::{Config, Server};
+use rustix::process::geteuid;
 
 use crate::args::ServeArgs;
-use crate::home::Home;
+use crate::home::{Home, program};
 use crate::{listen, output, signals};
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -24,6 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let listener = listen::bind(config.listen)?;
     home.become_owner()?;
     home.check()?;
+    check_owner(&config.data)?;
     serve(config, listener, args.log_json, || {})
 }
 
@@ -42,4 +48,18 @@ pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Root can write anywhere, but what it adds to another user's volume that user's registry could not change any more.
+pub(crate) fn check_owner(data: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = fs::metadata(data) else { return Ok(()) };
+    let (owner, us) = (metadata.uid(), geteuid().as_raw());
+    ensure!(
+        owner == us || us != 0,
+        "{} belongs to user {owner}: what root adds there, that user could not change any more\n  \
+         serve as that user: sudo -u '#{owner}' {} …",
+        data.display(),
+        program().to_string_lossy(),
+    );
+    Ok(())
 }

@@ -32,6 +32,10 @@ fn lines(status: &Status) -> Vec<String> {
         format!("certificate  until {}, for {}", status.certificate.not_after, status.certificate.names.join(", ")),
         format!("connections  {} open, {} uploads begun", status.connections, status.open_uploads),
     ];
+    if status.damaged > 0 {
+        lines
+            .push(format!("damaged      {} links or manifests, treated as absent; the log names them", status.damaged));
+    }
     lines.extend(status.refused.iter().map(|problem| format!("not in force: {problem}")));
     lines.extend(status.not_ready.iter().map(|problem| format!("not ready: {problem}")));
     lines

@@ -1,4 +1,4 @@
-//! What `pull` and `push` share: the way to the registry, and how progress is told.
+//! What the client commands share: the way to the registry, and how progress is told.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use portcullis_tls::Roots;
 use crate::args::{ClientArgs, ProfileWord, RootsWord};
 use crate::output;
 
-/// Runs a transfer; its error gets the advice that the client has for it.
+/// Runs a client command; its error gets the advice that the client has for it.
 pub(crate) fn run<T>(transfer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(transfer)
@@ -50,6 +50,7 @@ pub(crate) fn progress(args: &ClientArgs) -> Progress {
                 format!("{} done ({} bytes)", short(&digest), size.unwrap_or(0))
             }
             Event::BlobExists { digest, .. } => format!("{} is there already", short(&digest)),
+            Event::BlobMounted { digest, .. } => format!("{} is mounted", short(&digest)),
             Event::BlobForeign { digest } => format!("{} is fetched from elsewhere, left out", short(&digest)),
             Event::Retrying { request, reason, pause } => {
                 format!("{request}: {reason}; again in {:.1} s", pause.as_secs_f32())

@@ -34,6 +34,7 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     let listener = listen::bind(args.listen.unwrap_or(config.listen))?;
     home.become_owner()?;
     home.check()?;
+    serve::check_owner(args.data.as_ref().unwrap_or(&config.data))?;
     let lock = home.lock()?;
     if is_new {
         make(&home, args, listener.local_addr()?)?;

@@ -9,6 +9,7 @@
     reason = "a test stops at the first surprise, and says what the programs said"
 )]
 
+mod docker_registry;
 mod dockerd;
 mod netns;
 mod peers;
@@ -16,6 +17,8 @@ mod process;
 mod registry;
 
 mod bad_input;
+mod client_commands;
+mod distribution;
 mod docker_page;
 mod fixture;
 mod kill9;
@@ -24,5 +27,6 @@ mod missing_key;
 mod own_ca;
 mod port_443;
 mod refusals;
+mod revoked;
 mod roots;
 mod stop;

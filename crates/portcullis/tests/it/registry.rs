@@ -36,7 +36,13 @@ impl<'m> Registry<'m> {
     /// As [`Registry::up`], on this port.
     #[track_caller]
     pub(crate) fn up_on(machine: &'m Machine, port: u16) -> Self {
-        let home = machine.dir().join("registry");
+        Self::up_in(machine, "registry", port)
+    }
+
+    /// As [`Registry::up_on`], with this name for its home.
+    #[track_caller]
+    pub(crate) fn up_in(machine: &'m Machine, home: &str, port: u16) -> Self {
+        let home = machine.dir().join(home);
         let server = start(machine, &home, port);
         let mut registry = Self { machine, home, port, server, earlier: String::new() };
         registry.wait_until_it_serves();

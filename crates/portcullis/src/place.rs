@@ -1,0 +1,91 @@
+//! What `tags` and `delete` are pointed at: less than a reference, or one with nothing implied.
+
+use std::fmt;
+use std::str::FromStr;
+
+use portcullis_oci::{ManifestReference, Reference, RegistryHost, RepositoryName};
+
+/// `HOST/REPO`, without a tag or digest
+#[derive(Debug, Clone)]
+pub(crate) struct RepositoryPlace {
+    pub(crate) host: RegistryHost,
+    pub(crate) repository: RepositoryName,
+}
+
+impl FromStr for RepositoryPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Reference { host, repository, tag, digest } = text.parse().map_err(|error| format!("{error}"))?;
+        if tag.is_some() || digest.is_some() {
+            return Err(format!("{text} names one image: write the repository alone, {host}/{repository}"));
+        }
+        Ok(Self { host, repository })
+    }
+}
+
+/// `HOST/REPO:TAG` or `HOST/REPO@DIGEST`, and nothing left to guess
+#[derive(Debug, Clone)]
+pub(crate) struct DeletePlace {
+    pub(crate) host: RegistryHost,
+    pub(crate) repository: RepositoryName,
+    pub(crate) manifest: ManifestReference,
+}
+
+impl FromStr for DeletePlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Reference { host, repository, tag, digest } = text.parse().map_err(|error| format!("{error}"))?;
+        let place = format!("{host}/{repository}");
+        let manifest = match (tag, digest) {
+            (Some(tag), None) => ManifestReference::Tag(tag),
+            (None, Some(digest)) => ManifestReference::Digest(digest),
+            (None, None) => {
+                return Err(format!("{text} names a whole repository: write {place}:TAG, or {place}@DIGEST"));
+            }
+            (Some(tag), Some(digest)) => {
+                return Err(format!(
+                    "{text} names a tag and a digest: write {place}:{tag} for the tag alone, {place}@{digest} for the manifest with all its tags"
+                ));
+            }
+        };
+        Ok(Self { host, repository, manifest })
+    }
+}
+
+impl fmt::Display for DeletePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = if matches!(self.manifest, ManifestReference::Tag(_)) { ':' } else { '@' };
+        write!(f, "{}/{}{before}{}", self.host, self.repository, self.manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_leaves_nothing_to_guess() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for good in ["registry.test:5443/a/b:1".to_owned(), format!("registry.test/a@{digest}")] {
+            assert_eq!(good.parse::<DeletePlace>().unwrap().to_string(), good);
+        }
+        for (bad, reason) in [
+            ("registry.test:5443/a/b".to_owned(), "registry.test:5443/a/b:TAG"),
+            (format!("registry.test/a:1@{digest}"), "registry.test/a:1 for the tag alone"),
+            ("a/b:1".to_owned(), "does not name a registry"),
+        ] {
+            let error = bad.parse::<DeletePlace>().unwrap_err();
+            assert!(error.contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn tags_are_a_repositorys() {
+        let place: RepositoryPlace = "registry.test:5443/a/b".parse().unwrap();
+        assert_eq!((place.host.as_str(), place.repository.as_str()), ("registry.test:5443", "a/b"));
+        let error = "registry.test:5443/a/b:1".parse::<RepositoryPlace>().unwrap_err();
+        assert!(error.contains("write the repository alone, registry.test:5443/a/b"), "{error}");
+    }
+}

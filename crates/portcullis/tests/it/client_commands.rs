@@ -1,0 +1,161 @@
+//! `tags`, `manifest`, `copy` and `delete` as they are typed: what they print, and what the registry saw of them.
+
+use std::fs;
+
+use portcullis_testkit::image::Image;
+use portcullis_testkit::pki::PairFiles;
+use portcullis_testkit::skip::Need;
+use portcullis_testkit::skip_unless;
+
+use crate::netns::{IP, Machine, NSENTER};
+use crate::process::Ran;
+use crate::registry::{PORTCULLIS, Registry};
+
+/// A registry, its client ci-7 where Docker looks for its certificate, and an image in demo/app with tags 1 and 2.
+fn with_image(machine: &Machine) -> (Registry<'_>, PairFiles, Image) {
+    let registry = Registry::up(machine);
+    let pair = registry.new_client("ci-7");
+    registry.fill_certs(&machine.docker_certs("registry.test:5443"), &pair);
+    let image = Image::new(7, &[400_000, 5]);
+    image.write_layout(&machine.dir().join("layout"), "v1");
+    for tag in ["1", "2"] {
+        machine.run(PORTCULLIS, &["push", "oci:layout:v1", &registry.reference(&format!("demo/app:{tag}"))]).ok();
+    }
+    (registry, pair, image)
+}
+
+fn tags(machine: &Machine, repository: &str) -> Ran {
+    machine.run(PORTCULLIS, &["tags", repository])
+}
+
+/// How often a line with all of these words stands in the registry's log.
+fn count(registry: &Registry<'_>, words: &[&str]) -> usize {
+    registry.log().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
+#[test]
+fn what_there_is_and_what_is_in_it() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let repository = registry.reference("demo/app");
+
+    let listed = tags(&machine, &repository).ok();
+    assert_eq!(listed.stdout, "1\n2\n");
+    assert!(listed.stderr.contains("client.cert"), "{listed}");
+    let json = machine.run(PORTCULLIS, &["tags", &repository, "--json", "--quiet"]).ok();
+    assert_eq!(serde_json::from_str::<Vec<String>>(&json.stdout).unwrap(), ["1", "2"]);
+    assert_eq!(json.stderr, "");
+
+    let (digest, media_type) = (image.manifest.digest.to_string(), image.manifest.media_type.as_str());
+    for reference in [format!("{repository}:1"), format!("{repository}@{digest}")] {
+        let shown = machine.run(PORTCULLIS, &["manifest", &reference]).ok();
+        assert!(shown.stdout.as_bytes() == image.manifest.bytes, "not the same bytes: {shown}");
+        assert!(shown.stderr.contains(&format!("{digest} {media_type}")), "{shown}");
+    }
+
+    tags(&machine, &registry.reference("demo/none")).exits(1).says("NAME_UNKNOWN").says("fix: ");
+    machine.run(PORTCULLIS, &["manifest", &format!("{repository}:9")]).exits(1).says("manifests/9").says("fix: ");
+    tags(&machine, &format!("{repository}:1")).exits(2).says(&repository);
+    tags(&machine, "demo/app").exits(2).says("does not name a registry");
+}
+
+#[test]
+fn a_copy_within_a_registry_moves_no_bytes() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let (from, to) = (registry.reference("demo/app:1"), registry.reference("prod/app:2026"));
+
+    let copied = machine.run(PORTCULLIS, &["copy", &from, &to]).ok();
+    assert_eq!(copied.stdout.trim(), image.manifest.digest.to_string());
+    let blobs = image.blobs().count();
+    assert_eq!(copied.stderr.matches("is mounted").count(), blobs, "{copied}");
+    // The last line of the copy, so that the others are there too.
+    registry.log_line(&["PUT", "/v2/prod/app/manifests/2026", "status=201"]);
+    assert_eq!(count(&registry, &["POST", "/v2/prod/app/blobs/uploads/", "status=201"]), blobs);
+    assert_eq!(count(&registry, &["PUT", "/v2/prod/app/blobs/"]), 0);
+    assert_eq!(count(&registry, &["GET", "/v2/demo/app/blobs/"]), 0);
+    machine.run(PORTCULLIS, &["pull", &to, "--to", "oci:out"]).ok();
+
+    let again = machine.run(PORTCULLIS, &["copy", &from, &to, "--quiet"]).ok();
+    assert_eq!((again.stdout, again.stderr.as_str()), (copied.stdout, ""));
+    let missing = registry.reference("demo/app:9");
+    machine.run(PORTCULLIS, &["copy", &missing, &to]).exits(1).says("manifests/9");
+}
+
+#[test]
+fn a_copy_to_another_registry_with_certificates_of_its_own() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    // Two registries on one machine: the first one's probe must leave its port to the second.
+    let mut mirror = Registry::up_in(&machine, "mirror", 6443);
+    mirror.stop();
+    let config = mirror.home().join("config.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("probe = \"off\"\n{before}")).unwrap();
+    mirror.start_again();
+    let (registry, pair, image) = with_image(&machine);
+    let (from, to) = (registry.reference("demo/app:1"), mirror.reference("mirror/app:1"));
+    let mirrors = mirror.new_client("copier");
+
+    // Each side is refused with the other's certificate, and the one that refuses is named.
+    registry.fill_certs(&machine.subdir("wrong"), &mirrors);
+    let wrong = ["copy", &from, &to, "--src-cert-dir", "wrong"];
+    machine.run(PORTCULLIS, &wrong).exits(3).says("registry.test:5443 refused").says("unknown_ca");
+    mirror.fill_certs(&machine.subdir("wrong"), &pair);
+    let wrong = ["copy", &from, &to, "--dest-cert-dir", "wrong"];
+    machine.run(PORTCULLIS, &wrong).exits(3).says("registry.test:6443 refused").says("unknown_ca");
+
+    mirror.fill_certs(&machine.subdir("at-mirror"), &mirrors);
+    let copied = machine.run(PORTCULLIS, &["copy", &from, &to, "--dest-cert-dir", "at-mirror"]).ok();
+    assert_eq!(copied.stdout.trim(), image.manifest.digest.to_string());
+    mirror.log_line(&["PUT", "/v2/mirror/app/manifests/1", "status=201"]);
+    assert_eq!(count(&mirror, &["PUT", "/v2/mirror/app/blobs/uploads/", "status=201"]), image.blobs().count());
+    let pull = ["pull", &to, "--to", "oci:out", "--cert-dir", "at-mirror"];
+    machine.run(PORTCULLIS, &pull).ok();
+    for blob in image.blobs().chain([&image.manifest]) {
+        let path = machine.dir().join("out/blobs/sha256").join(blob.digest.hex());
+        assert!(fs::read(&path).unwrap() == blob.bytes, "{}", path.display());
+    }
+
+    // One root with a directory for each of them.
+    registry.fill_certs(&machine.subdir("certs/registry.test:5443"), &pair);
+    mirror.fill_certs(&machine.subdir("certs/registry.test:6443"), &mirrors);
+    let again = ["copy", &to, &registry.reference("back/app:1"), "--certs-dir", "certs"];
+    machine.run(PORTCULLIS, &again).ok().says("registry.test:6443: using the client certificate");
+}
+
+#[test]
+fn a_tag_is_deleted_alone_and_a_manifest_with_its_tags() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let repository = registry.reference("demo/app");
+    let by_digest = format!("{repository}@{}", image.manifest.digest);
+    // The only one who may, and whose directory is one as it is.
+    let admin = registry.home().join("pki/clients/admin").display().to_string();
+    let delete = |what: &str| machine.run(PORTCULLIS, &["delete", what, "--cert-dir", &admin]);
+
+    // Nothing is guessed where something is lost by it.
+    delete(&repository).exits(2).says(&format!("{repository}:TAG"));
+    delete(&format!("{repository}:1@{}", image.manifest.digest)).exits(2).says("names a tag and a digest");
+    for what in [&format!("{repository}:1"), &by_digest] {
+        machine.run(PORTCULLIS, &["delete", what]).exits(3).says("DENIED").says("CN=ci-7").says("fix: ");
+    }
+    assert_eq!(tags(&machine, &repository).ok().stdout, "1\n2\n");
+
+    let deleted = delete(&format!("{repository}:1")).ok().says("its manifest stays");
+    assert_eq!(deleted.stdout, format!("deleted {repository}:1\n"));
+    assert_eq!(tags(&machine, &repository).ok().stdout, "2\n");
+    machine.run(PORTCULLIS, &["manifest", &by_digest]).ok();
+    machine.run(PORTCULLIS, &["manifest", &format!("{repository}:1")]).exits(1).says("404");
+    delete(&format!("{repository}:1")).exits(1).says("404").says("fix: ");
+
+    delete(&by_digest).ok().says("that pointed to it are deleted too");
+    assert!(!tags(&machine, &repository).stdout.contains('2'));
+    for reference in [&by_digest, &format!("{repository}:2")] {
+        machine.run(PORTCULLIS, &["manifest", reference]).exits(1).says("404");
+    }
+    delete(&by_digest).exits(1).says("MANIFEST_UNKNOWN");
+}

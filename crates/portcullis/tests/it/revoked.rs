@@ -1,0 +1,90 @@
+//! Revocation and every other change of trust, in force while the registry runs.
+
+use std::fs;
+use std::time::Duration;
+
+use portcullis_testkit::pki::PairFiles;
+use portcullis_testkit::skip::Need;
+use portcullis_testkit::skip_unless;
+
+use crate::netns::{IP, Machine, NSENTER};
+use crate::peers::{CURL, curl, curl_identity};
+use crate::process::eventually;
+use crate::registry::Registry;
+
+/// Far beyond the second in which a change is in force: what is tested is that it comes, not when.
+const SOON: Duration = Duration::from_secs(20);
+
+fn is_let_in(machine: &Machine, registry: &Registry<'_>, pair: &PairFiles) -> bool {
+    let mut words = curl_identity(registry, Some(pair));
+    words.extend(["--silent".to_owned(), "--fail".to_owned(), registry.url("/v2/")]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    machine.run("curl", &words).status.success()
+}
+
+#[test]
+fn a_revoked_client_is_out_and_its_replacement_in() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let (pair, other) = (registry.new_client("ci-7"), registry.new_client("ci-70"));
+    let old_key = fs::read(&pair.key).unwrap();
+    assert!(is_let_in(&machine, &registry, &pair));
+
+    registry.portcullis(&["cert", "revoke", "ci-7", "--reason", "laptop lost"]).ok().says("in force");
+    assert!(!is_let_in(&machine, &registry, &pair));
+    assert!(is_let_in(&machine, &registry, &other));
+    registry.log_line(&["client certificate refused", "CN=ci-7", "deny list"]);
+    let deny = fs::read_to_string(registry.home().join("trust/deny")).unwrap();
+    assert!(deny.lines().count() == 1 && deny.contains("laptop lost"), "{deny}");
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("already revoked");
+    registry.portcullis(&["cert", "revoke", "ci-8"]).fails().says("ci-70");
+
+    let replacement = registry.new_client("ci-7");
+    assert_ne!(fs::read(&replacement.key).unwrap(), old_key, "a revoked key is not used again");
+    assert!(is_let_in(&machine, &registry, &replacement));
+    registry.portcullis(&["cert", "new", "client", "ci-7"]).ok().says("already so");
+}
+
+#[test]
+fn files_are_in_force_without_being_asked_for() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    let policy = registry.home().join("policy.toml");
+    let before = fs::read_to_string(&policy).unwrap();
+    let tags = || curl(&machine, &registry, &pair, &[], "/v2/demo/tags/list").status;
+    assert_eq!(tags(), 404, "allowed, and nothing there");
+
+    // Without the rule for the CA's clients.
+    let (head, rest) = before.split_once("# every client of our own CA").unwrap();
+    let (_, tail) = rest.split_once("# every certificate that was pinned").unwrap();
+    fs::write(&policy, format!("{head}{tail}")).unwrap();
+    assert!(eventually(SOON, || tags() == 403));
+
+    // A broken one is refused, loudly, and the one before stays.
+    fs::write(&policy, "[[rule]]\nca = 5\n").unwrap();
+    registry.log_line(&["trust is not reloaded", "policy.toml:2"]);
+    assert_eq!(tags(), 403);
+    registry.portcullis(&["status"]).ok().says("not in force");
+
+    // Restrictions are never held back.
+    let other = registry.new_client("ci-8");
+    assert!(is_let_in(&machine, &registry, &other));
+    registry.portcullis(&["cert", "revoke", "ci-8"]).ok().says("in force").says("policy.toml:2");
+    assert!(!is_let_in(&machine, &registry, &other));
+    assert!(is_let_in(&machine, &registry, &pair));
+
+    // Moved into place, as editors and configuration management do.
+    fs::write(policy.with_extension("new"), &before).unwrap();
+    fs::rename(policy.with_extension("new"), &policy).unwrap();
+    assert!(eventually(SOON, || tags() == 404));
+
+    let ca = registry.home().join("trust/cas/clients.crt");
+    fs::rename(&ca, registry.home().join("clients.crt")).unwrap();
+    assert!(eventually(SOON, || !is_let_in(&machine, &registry, &pair)));
+    fs::rename(registry.home().join("clients.crt"), &ca).unwrap();
+    assert!(eventually(SOON, || is_let_in(&machine, &registry, &pair)));
+    assert!(!is_let_in(&machine, &registry, &other), "what was denied meanwhile stays denied");
+}
