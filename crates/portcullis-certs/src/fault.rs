@@ -50,7 +50,7 @@ pub enum Fault {
         cert_name: String,
         /// The key's file name, which does not exist.
         key_name: String,
-        /// Whether the certificate says that it is a CA's.
+        /// Whether the certificate is plainly a CA's: CA:TRUE, with keyCertSign.
         is_ca: bool,
     },
     /// A `.key` without its `.cert` (D21; D24 for the names of a Kubernetes secret).

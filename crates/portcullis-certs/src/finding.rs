@@ -6,6 +6,7 @@ use crate::fault_text::shown;
 use crate::visible::Visible;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// One thing that is wrong, or worth knowing, about a file, a directory or a line.
@@ -181,9 +182,10 @@ fn fix_pair(path: &Path, fault: &Fault) -> Fix {
     let mv = |from: OsString, to: OsString| Fix::Run(ShellCommand::new([OsString::from("mv"), "-i".into(), from, to]));
     match fault {
         Fault::MissingKey { is_ca: true, .. } => mv(operand(path), operand(&path.with_extension("crt"))),
-        Fault::MissingKey { key_name, .. } => {
-            Fix::Say(format!("put the certificate's key beside it as {}", Visible(key_name)))
-        }
+        Fault::MissingKey { key_name, .. } => Fix::Say(format!(
+            "put the certificate's key beside it as {}; if it is the registry's CA, let its name end in .crt",
+            Visible(key_name)
+        )),
         Fault::MissingCertificate { crt_name: Some(crt), cert_name, .. } => mv(beside(crt), beside(cert_name)),
         Fault::MissingCertificate { cert_name, .. } => {
             Fix::Say(format!("put the key's certificate beside it as {}, or remove the key", Visible(cert_name)))
@@ -225,6 +227,7 @@ fn fix_file(path: &Path, fault: &Fault) -> Fix {
             Fix::Run(ShellCommand::new(["sed".into(), "-i".into(), r"1s/^\xef\xbb\xbf//".into(), operand(path)]))
         }
         Fault::AppleDouble => run(["rm"], path),
+        Fault::Unreadable { error: io::ErrorKind::NotFound } => say("check the path"),
         Fault::Unreadable { .. } => say("let the user who runs this command read it"),
         Fault::UnsupportedKey { .. } => say(
             "make a new key (P-256, P-384, P-521, Ed25519 or RSA of 2048 to 8192 bits) and ask for a certificate for it",

@@ -53,7 +53,9 @@ pub(crate) fn warning(text: &str) {
 pub(crate) fn error(error: &anyhow::Error) {
     note(&format!("portcullis: {error}"));
     let mut said = error.to_string();
-    for cause in error.chain().skip(1) {
+    // The client says in its own words what the libraries below say in many.
+    let is_told = matches!(error.downcast_ref(), Some(ClientError::Connection { .. }));
+    for cause in error.chain().skip(1).take(if is_told { 0 } else { usize::MAX }) {
         let cause = cause.to_string();
         // Many errors repeat their source in their own text.
         if !said.contains(&cause) {

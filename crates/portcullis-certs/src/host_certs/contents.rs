@@ -206,7 +206,9 @@ impl Reader<'_> {
 
     fn report_missing_key(&mut self, file: &Named) {
         let (certificates, _) = pem::read_certificates(&file.path);
-        let is_ca = certificates.first().is_some_and(|leaf| judge::looks_like_ca(leaf.facts()));
+        // Docker's own recipe makes client certificates that say CA:TRUE: only a right to sign makes it plain.
+        let signs = |leaf: &Certificate| leaf.facts().key_usage.is_some_and(|usage| usage.key_cert_sign);
+        let is_ca = certificates.first().is_some_and(|leaf| judge::looks_like_ca(leaf.facts()) && signs(leaf));
         let key_name = sibling_name(file, ".key", self.directory).name;
         let fault = Fault::MissingKey { cert_name: file.name.clone(), key_name, is_ca };
         self.add(&file.path, None, self.profile.rules.missing_key.severity, fault);

@@ -2,6 +2,7 @@
 
 use portcullis_certs::trust_dir::TrustDir;
 use portcullis_certs::{Certificate, Severity};
+use portcullis_pki::PkiError;
 use portcullis_pki::trust::{self, Role, TrustRole, Trusted};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -28,7 +29,8 @@ fn add(args: &TrustAddArgs) -> anyhow::Result<()> {
     };
     let trust = TrustDir::new(home.config()?.trust);
     let lock = home.lock()?;
-    let added = trust::add(&trust, &args.file, role, args.name.as_deref(), OffsetDateTime::now_utc())?;
+    let added = trust::add(&trust, &args.file, role, args.name.as_deref(), OffsetDateTime::now_utc());
+    let added = added.map_err(|error| with_home(error, &home, args))?;
     drop(lock);
     let Trusted { name, role, certificates, .. } = &added.trusted;
     let again = if added.already { "already trusted" } else { "trusted" };
@@ -39,6 +41,25 @@ fn add(args: &TrustAddArgs) -> anyhow::Result<()> {
     }
     output::line(&ask::put_in_force(&home)?);
     Ok(())
+}
+
+/// The commands to choose from, for this home.
+fn with_home(error: PkiError, home: &Home, args: &TrustAddArgs) -> anyhow::Error {
+    let PkiError::RoleNeeded { as_pin, .. } = &error else { return error.into() };
+    let file = args.file.to_string_lossy();
+    let command = |role: &str| {
+        let name = args.name.iter().flat_map(|name| ["--name", name.as_str()]);
+        home.command(&["trust", "add", &file, "--as", role].into_iter().chain(name).collect::<Vec<_>>())
+    };
+    let choice = |what: &str, role: &str| format!("\n  {what}:\n    {}", command(role));
+    let pin = as_pin.as_ref().map(|_| choice("exactly this certificate, and nobody whom it signs", "pin"));
+    let text = format!(
+        "{} may be a CA or a client's own certificate; say which:{}{}",
+        args.file.display(),
+        pin.unwrap_or_default(),
+        choice("everybody whom it signs", "ca")
+    );
+    anyhow::Error::msg(text)
 }
 
 fn remove(args: &TrustRemoveArgs) -> anyhow::Result<()> {

@@ -65,6 +65,7 @@ fn make(home: &Home, args: &UpArgs, listen: SocketAddr) -> anyhow::Result<()> {
     let label = names.first().map(ToString::to_string).unwrap_or_default();
     let server_ca = authority(&home.server_ca(), AuthorityKind::Server, &label, now)?;
     let client_ca = authority(&home.client_ca(), AuthorityKind::Client, &label, now)?;
+    files::create_dir(&home.trust().pins_dir(), files::PRIVATE_DIR)?;
     trust::add(&home.trust(), &home.client_ca().join("ca.crt"), TrustRole::Ca, Some(CLIENTS), now)?;
     if !home.server().join("server.crt").exists() {
         issue_server_certificate(&server_ca, home, names, now)?;
