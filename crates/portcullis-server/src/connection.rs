@@ -2,6 +2,7 @@
 //! stops, and when its peer is no longer trusted.
 
 mod moves;
+mod parting;
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -28,6 +29,7 @@ use crate::error::Chain;
 use crate::peer::Peer;
 
 use self::moves::{Look, Moves, Watched};
+use self::parting::Parting;
 
 /// What an HTTP/2 peer may have in flight towards us: per stream and per connection. 1 MiB keeps a push over a link of
 /// 100 ms round trip at 80 Mbit/s; a connection holds at most four times that.
@@ -63,7 +65,7 @@ pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<A
     let session = Arc::new(Session { app, peer, moves: Arc::clone(&moves), end: Notify::new() });
     let requests = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&requests), request));
-    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&moves)));
+    let stream = TokioIo::new(Watched::new(Parting::new(stream), Arc::clone(&moves)));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut closing: Option<Instant> = None;
     loop {
