@@ -28,6 +28,7 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # data = "data"       # CNCF Distribution's layout: a volume of registry:2 or registry:3 can stand here
 # reserve = "1 GiB"   # pushes are refused (507) when less than this is free
 # lock_wait = "30s"   # how long a start waits for another process to let go of the data
+# upload_expiry = "24h" # an upload that nobody goes on with for so long is thrown away
 
 [limits]
 # connections = 4096
@@ -63,6 +64,8 @@ pub struct Config {
     pub reserve: u64,
     /// How long a start waits for the data directory's lock.
     pub lock_wait: Duration,
+    /// After how long an abandoned upload is thrown away.
+    pub upload_expiry: Duration,
     /// The bounds.
     pub limits: Limits,
 }
@@ -117,6 +120,7 @@ impl Config {
             data: home.join("data"),
             reserve: 1 << 30,
             lock_wait: Duration::from_secs(30),
+            upload_expiry: Duration::from_hours(24),
             limits: Limits::default(),
         }
     }
@@ -152,7 +156,8 @@ impl Config {
         set_path(&mut config.data, &mut storage, &mut problems, "data", home);
         set(&mut config.reserve, storage.size(&mut problems, "reserve"));
         set(&mut config.lock_wait, storage.duration(&mut problems, "lock_wait"));
-        storage.finish(&mut problems, &["data", "reserve", "lock_wait"]);
+        set(&mut config.upload_expiry, storage.deadline(&mut problems, "upload_expiry"));
+        storage.finish(&mut problems, &["data", "reserve", "lock_wait", "upload_expiry"]);
         config.limits.read(root.table(&mut problems, "limits"), &mut problems);
         root.finish(&mut problems, &["listen", "probe", "admin_socket", "tls", "access", "storage", "limits"]);
         match problems.into_found() {
@@ -232,7 +237,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 18, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 19, "a key without its line in the template");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod config;
 mod connection;
 mod document;
 mod error;
+mod expiry;
 mod generation;
 mod peer;
 mod policy;
@@ -160,6 +161,7 @@ impl Server {
         // Keeps the data directory's lock until the socket is gone: a server that waits for it makes its own.
         let store = self.store.clone();
         let (stopper, stop) = tokio::sync::watch::channel(false);
+        tokio::spawn(expiry::run(store.clone(), self.config.upload_expiry, stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
             let probe = TcpListener::bind(address).await;

@@ -8,6 +8,7 @@ mod state;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use portcullis_oci::{Algorithm, Digest, Hasher, RepositoryName, UploadId};
 
@@ -109,6 +110,7 @@ impl Store {
             offset: 0,
             synced: 0,
             epoch: inner.backend.epoch().to_owned(),
+            saved_at: unix_now(),
         };
         let hasher = Hasher::new(algorithm);
         let stage = inner.backend.stage(&id, &state.encode(&hasher))?;
@@ -156,6 +158,25 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Throws away the uploads that nobody holds and that were saved at least `age` ago, by this process or an earlier
+    /// one. Returns how many. A clock that was set back makes them younger, never older.
+    pub fn expire_uploads(&self, age: Duration) -> Result<usize, StoreError> {
+        let open: Vec<UploadId> = self.inner.uploads.tables().open.iter().copied().collect();
+        let mut expired = 0;
+        for id in open {
+            let Ok(claim) = Claim::take(&self.inner, id) else { continue };
+            let found = Found::read(self.inner.backend.as_ref(), &id)?;
+            let saved_at = found.map(|found| found.state.saved_at);
+            if saved_at.is_none_or(|saved_at| unix_now().saturating_sub(saved_at) >= age.as_secs()) {
+                claim.discard()?;
+                expired += 1;
+            }
+        }
+        Ok(expired)
+    }
+}
+
 impl Upload {
     /// Its name.
     pub fn id(&self) -> UploadId {
@@ -197,6 +218,7 @@ impl Upload {
             offset: self.offset,
             synced: self.state.synced.min(self.offset),
             epoch: self.claim.inner.backend.epoch().to_owned(),
+            saved_at: unix_now(),
             ..self.state.clone()
         };
         if state.offset - state.synced >= self.claim.inner.sync_step {
@@ -377,6 +399,10 @@ impl Inner {
     fn has_data(&self, data: &Key, size: u64) -> Result<bool, StoreError> {
         Ok(self.backend.stat(data)?.is_some_and(|stamp| stamp.size == size))
     }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Random, though it is no secret: an upload also belongs to a repository and an owner.

@@ -45,6 +45,8 @@ pub(crate) struct Home {
     pub(crate) alice: Pair,
     /// The top of the config file.
     pub(crate) top: String,
+    /// What stands in `[storage]` beside the reserve.
+    pub(crate) storage: String,
     /// What follows `[limits]`.
     pub(crate) limits: String,
 }
@@ -71,6 +73,7 @@ impl Home {
             client_ca,
             root,
             top: "probe = \"off\"\nadmin_socket = \"off\"\n".to_owned(),
+            storage: String::new(),
             limits: String::new(),
         };
         home.write_server(&server);
@@ -82,6 +85,10 @@ impl Home {
 
     pub(crate) fn with_limits(limits: &str) -> Self {
         Self { limits: limits.to_owned(), ..Self::new() }
+    }
+
+    pub(crate) fn with_storage(storage: &str) -> Self {
+        Self { storage: format!("{storage}\n"), ..Self::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -106,7 +113,7 @@ impl Home {
     }
 
     pub(crate) fn parse_config(&self) -> Result<Config, Vec<Problem>> {
-        let text = format!("{}\n[storage]\nreserve = \"0\"\n[limits]\n{}\n", self.top, self.limits);
+        let text = format!("{}\n[storage]\nreserve = \"0\"\n{}[limits]\n{}\n", self.top, self.storage, self.limits);
         Config::parse(&self.path("config.toml"), &text)
     }
 

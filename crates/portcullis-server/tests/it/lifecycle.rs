@@ -5,7 +5,7 @@ use portcullis_testkit::image::{Image, random_bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{Conn, Protocol, empty, request};
-use crate::fixture::{Home, Site, tcp, within};
+use crate::fixture::{Home, Site, tcp, until, within};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 const LARGE: usize = 48 << 20;
@@ -165,4 +165,14 @@ async fn a_refused_peer_sees_the_alert_whatever_it_has_sent() {
             assert!(error.to_string().contains(alert), "round {round}: {error}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_abandoned_upload_is_thrown_away() {
+    let site = Home::with_storage("upload_expiry = \"1s\"").serve().await;
+    let conn = site.admin().http1().await;
+    let location = conn.start_upload("team/app").await;
+    conn.get(&location).await.expect(204);
+    until("nothing is left of it", || site.home.leftovers().is_empty()).await;
+    conn.get(&location).await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
 }

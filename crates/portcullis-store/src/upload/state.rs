@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) synced: u64,
     /// The time in which `offset` holds; in another one only `synced` does.
     pub(super) epoch: String,
+    /// When it was saved, in seconds since 1970: by that an abandoned upload is known.
+    pub(super) saved_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +39,7 @@ struct Raw {
     midstate_format: String,
     midstate: String,
     boot_id: String,
+    saved_at: u64,
 }
 
 impl State {
@@ -51,6 +54,7 @@ impl State {
             midstate_format: MIDSTATE_FORMAT.to_owned(),
             midstate: encode_hex(&hasher.save()),
             boot_id: self.epoch.clone(),
+            saved_at: self.saved_at,
         };
         // Strings and numbers always have a JSON form; an empty note would read as no upload.
         serde_json::to_vec(&raw).unwrap_or_default()
@@ -66,6 +70,7 @@ impl State {
             offset: raw.offset,
             synced: raw.synced,
             epoch: raw.boot_id,
+            saved_at: raw.saved_at,
         };
         let usable = raw.midstate_format == MIDSTATE_FORMAT;
         let midstate = usable.then(|| decode_hex(&raw.midstate)).flatten();
@@ -109,6 +114,7 @@ mod tests {
             offset: 10,
             synced: 4,
             epoch: "boot".to_owned(),
+            saved_at: 1_700_000_000,
         };
         (state, hasher)
     }

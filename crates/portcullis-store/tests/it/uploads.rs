@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use portcullis_oci::{Algorithm, UploadId};
 use portcullis_store::{Store, StoreError};
@@ -232,4 +233,24 @@ fn ruins_are_removed_at_the_first_start_after_a_boot() {
     fixture.reopen();
     assert_eq!(fixture.store().health().open_uploads, 1);
     finish(&fixture, &sound, b"", b"content");
+}
+
+#[test]
+fn an_abandoned_upload_expires_by_when_it_was_saved_whoever_saved_it() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let mut fixture = Fixture::new();
+    let (old, young) = (begin(fixture.store(), b"old"), begin(fixture.store(), b"young"));
+    edit_state(&fixture, &old, |state| {
+        let (head, at) = state.split_once("\"saved_at\":").unwrap();
+        let seconds: u64 = at.trim_end_matches('}').parse().unwrap();
+        format!("{head}\"saved_at\":{}}}", seconds - 3601)
+    });
+    fixture.reopen();
+    let held = fixture.store().resume_upload(&name("team/app"), &old, OWNER).unwrap();
+    assert_eq!(fixture.store().expire_uploads(HOUR).unwrap(), 0, "a request holds the old one");
+    drop(held);
+    assert_eq!(fixture.store().expire_uploads(HOUR).unwrap(), 1);
+    assert_unknown(status(&fixture, &old));
+    assert_eq!(status(&fixture, &young).unwrap(), 5);
+    finish(&fixture, &young, b"", b"young");
 }
