@@ -172,7 +172,8 @@ fn reload_now(inside: &Inside) -> Reloaded {
     Reloaded {
         generation: inside.generations.current().number,
         problems: problems.iter().map(ToString::to_string).collect(),
-        deny_in_force: inside.generations.deny_in_force(),
+        // A generation that was accepted has the whole list: only a refused one needs a look at the files.
+        deny_in_force: problems.is_empty() || inside.generations.deny_in_force(),
     }
 }
 

@@ -15,8 +15,12 @@ pub(crate) fn socket(home: &Home) -> anyhow::Result<PathBuf> {
 
 /// Runs one question.
 pub(crate) fn ask<T>(question: impl Future<Output = Result<T, AdminError>>) -> anyhow::Result<T> {
+    Ok(answer(question)??)
+}
+
+fn answer<T>(question: impl Future<Output = T>) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(question)?)
+    Ok(runtime.block_on(question))
 }
 
 /// After a file was written: puts it in force where a server runs, and says so.
@@ -65,8 +69,7 @@ fn reloaded(home: &Home) -> anyhow::Result<Outcome> {
     let Some(socket) = home.config()?.admin_socket else {
         return Ok(Outcome::Said("written; a running server sees it within a second".to_owned()));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(admin::reload(&socket)) {
+    match answer(admin::reload(&socket))? {
         Ok(reloaded) => Ok(Outcome::Answered(reloaded)),
         Err(AdminError::NotRunning { .. }) => Ok(Outcome::Said("written; in force at the next start".to_owned())),
         Err(error) => Err(error).context("written, but perhaps not in force"),
