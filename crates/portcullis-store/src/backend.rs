@@ -40,6 +40,19 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Removes every object below a prefix. `false`: there was none.
     fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError>;
 
+    /// Takes an object out of sight but keeps its bytes, as retired at `seconds` since 1970. `None`: it was not there;
+    /// otherwise its size. A power cut may bring it back.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
+    fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError>;
+
+    /// Brings back what was retired under `key` last; it replaces what is there now. `false`: nothing is left of it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
+    fn restore(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// Removes at most `n` of the objects that were retired before `seconds`, for good, the oldest first.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
+    fn reap(&self, seconds: u64, n: usize) -> Result<Reaped, StoreError>;
+
     /// At most `n` of the names that follow `prefix/` in keys, up to the next slash, that sort after `after`: in byte
     /// order of the names themselves (a bucket orders `a/…` after `a-b/…`, so its pages need sorting here).
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError>;
@@ -108,6 +121,13 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
 pub(crate) struct Staged {
     pub(crate) stage: Box<dyn Stage>,
     pub(crate) note: Vec<u8>,
+}
+
+/// What was removed for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reaped {
+    pub(crate) objects: usize,
+    pub(crate) bytes: u64,
 }
 
 /// One version of an object: every change of it changes its stamp.

@@ -132,6 +132,20 @@ impl<D: Disk> Durable<D> {
         Ok(removed)
     }
 
+    /// Moves a file to `to`, and removes the directory that held it, if nothing else is in there. A power cut may undo
+    /// that, but it loses nothing: the directory that takes the file is durable before.
+    pub(crate) fn retire(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let directory = layout::parent(to);
+        if !self.settled().contains(directory) {
+            self.make_directories(directory, &mut Vec::new())?;
+            self.settle(directory)?;
+        }
+        self.rename_into_place(from, to, &mut Vec::new())?;
+        let _ = self.disk.remove_directory(layout::parent(from));
+        Ok(())
+    }
+
     /// Moves something among the temporaries, where no reader and no later start finds it. `None`: it was not there.
     pub(crate) fn set_aside(&self, path: &str) -> Result<Option<String>, StoreError> {
         let aside = self.temporary();

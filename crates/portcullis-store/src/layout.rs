@@ -12,6 +12,7 @@
 //!   tmp/                                            emptied at every start
 //!   uploads/<uuid>/data                             the bytes so far
 //!   uploads/<uuid>/state                            JSON: whose it is, and how far it got
+//!   trash/<seconds since 1970>/<algorithm>-<hex>    blobs that were collected then, kept for a while
 //! ```
 //!
 //! A link holds the digest as text, `sha256:…`, with no newline. Must not know how anything is read or written.
@@ -24,6 +25,8 @@ pub(crate) const LOCK: &str = "portcullis/lock";
 pub(crate) const TMP: &str = "portcullis/tmp";
 /// One directory for each open upload.
 pub(crate) const UPLOADS: &str = "portcullis/uploads";
+/// One directory for each second in which blobs were retired.
+pub(crate) const TRASH: &str = "portcullis/trash";
 
 const OURS: &str = "portcullis";
 const BLOBS: &str = "docker/registry/v2/blobs";
@@ -107,6 +110,19 @@ pub(crate) fn upload_state(upload: &str) -> String {
     format!("{upload}/state")
 }
 
+/// Where what was retired at one time lies.
+pub(crate) fn trash(seconds: u64) -> String {
+    format!("{TRASH}/{seconds}")
+}
+
+/// Where the data of a blob lies after it was retired. The time is in the name, and so in the one rename: a
+/// modification time would have to be synced, or a power cut could make everything in the trash look old.
+pub(crate) fn retired(blob_data: &Key, seconds: u64) -> String {
+    let mut above = blob_data.0.rsplit('/').skip(1);
+    let (hex, algorithm) = (above.next().unwrap_or_default(), above.nth(1).unwrap_or_default());
+    format!("{}/{algorithm}-{hex}", trash(seconds))
+}
+
 /// A temporary: `number` is used once in the life of a process.
 pub(crate) fn temporary(number: u64) -> String {
     format!("{TMP}/{number}")
@@ -147,8 +163,15 @@ mod tests {
     }
 
     #[test]
+    fn a_retired_blob_is_named_by_its_digest_and_the_time() {
+        let digest = Digest::of(Algorithm::Sha512, b"");
+        let retired = retired(&blob_data(&digest), 1_764_000_000);
+        assert_eq!(retired, format!("portcullis/trash/1764000000/sha512-{}", digest.hex()));
+    }
+
+    #[test]
     fn only_our_own_directories_are_private() {
-        for ours in ["portcullis", TMP, UPLOADS] {
+        for ours in ["portcullis", TMP, UPLOADS, TRASH] {
             assert_eq!(directory_mode(ours), 0o700, "{ours}");
         }
         for theirs in ["docker", BLOBS, "docker/registry/v2/repositories/portcullis"] {

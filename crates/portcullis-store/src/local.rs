@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portcullis_oci::UploadId;
 
-use crate::backend::{Backend, Object, Stage, Staged, Stamp};
+use crate::backend::{Backend, Object, Reaped, Stage, Staged, Stamp};
 use crate::disk::{self, Access, Disk, Kind};
 use crate::durable::{Durable, is_absence};
 use crate::error::StoreError;
@@ -73,6 +73,39 @@ impl<D: Disk> LocalBackend<D> {
     }
 }
 
+impl<D: Disk> LocalBackend<D> {
+    /// The times at which something was retired, oldest first. Other names in the trash are somebody else's.
+    fn retirements(&self) -> Result<Vec<u64>, StoreError> {
+        let mut times = Vec::new();
+        match self.disk().list(layout::TRASH, &mut |name, _| times.extend(name.parse::<u64>().ok())) {
+            Err(error) if is_absence(&error) => {}
+            done => done.map_err(self.durable.fault("list", layout::TRASH))?,
+        }
+        times.sort_unstable();
+        Ok(times)
+    }
+
+    /// Removes the files of one directory of the trash, and the directory when it is empty, up to `n` files in all.
+    fn reap_directory(&self, directory: &str, n: usize, reaped: &mut Reaped) -> std::io::Result<()> {
+        let left = n - reaped.objects;
+        let mut names = Vec::new();
+        self.disk().list(directory, &mut |name, _| {
+            if names.len() < left {
+                names.push(format!("{directory}/{name}"));
+            }
+        })?;
+        for path in &names {
+            let size = self.disk().stat(path)?.size;
+            self.disk().remove_file(path)?;
+            reaped.objects += 1;
+            reaped.bytes += size;
+        }
+        // Fails while there is more in it.
+        let _ = self.disk().remove_directory(directory);
+        Ok(())
+    }
+}
+
 impl<D: Disk> Backend for LocalBackend<D> {
     fn stat(&self, key: &Key) -> Result<Option<Stamp>, StoreError> {
         match self.disk().stat(key.as_str()) {
@@ -99,6 +132,34 @@ impl<D: Disk> Backend for LocalBackend<D> {
     fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError> {
         // The directory above stays, though it may be empty: Distribution takes a repository without `tags/` for unknown.
         self.durable.remove(prefix.as_str())
+    }
+
+    fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError> {
+        let Some(Stamp { size, .. }) = self.stat(key)? else { return Ok(None) };
+        self.durable.retire(key.as_str(), &layout::retired(key, seconds))?;
+        Ok(Some(size))
+    }
+
+    fn restore(&self, key: &Key) -> Result<bool, StoreError> {
+        self.durable.check_writable()?;
+        for seconds in self.retirements()?.into_iter().rev() {
+            let retired = layout::retired(key, seconds);
+            if self.disk().stat(&retired).is_ok() {
+                return self.durable.place(&retired, key.as_str()).map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn reap(&self, seconds: u64, n: usize) -> Result<Reaped, StoreError> {
+        let mut reaped = Reaped::default();
+        for directory in self.retirements()?.into_iter().take_while(|at| *at < seconds).map(layout::trash) {
+            self.reap_directory(&directory, n, &mut reaped).map_err(self.durable.fault("empty", &directory))?;
+            if reaped.objects == n {
+                break;
+            }
+        }
+        Ok(reaped)
     }
 
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError> {

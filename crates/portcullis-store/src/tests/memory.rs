@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_oci::UploadId;
 
-use crate::backend::{Backend, Object, Stage, Staged, Stamp};
+use crate::backend::{Backend, Object, Reaped, Stage, Staged, Stamp};
 use crate::error::StoreError;
 use crate::layout::{Key, Prefix};
 
@@ -21,6 +21,8 @@ pub(crate) struct MemoryBackend {
 struct Bucket {
     objects: BTreeMap<String, (Arc<[u8]>, u64)>,
     stages: HashMap<UploadId, Growing>,
+    /// By the time they were retired, and their key.
+    retired: BTreeMap<(u64, String), Arc<[u8]>>,
     versions: u64,
 }
 
@@ -79,6 +81,32 @@ impl Backend for MemoryBackend {
         let before = bucket.objects.len();
         bucket.objects.retain(|key, _| !key.starts_with(&below));
         Ok(bucket.objects.len() < before)
+    }
+
+    fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError> {
+        let mut bucket = self.bucket();
+        let Some((bytes, _)) = bucket.objects.remove(key.as_str()) else { return Ok(None) };
+        let size = bytes.len() as u64;
+        bucket.retired.insert((seconds, key.as_str().to_owned()), bytes);
+        Ok(Some(size))
+    }
+
+    fn restore(&self, key: &Key) -> Result<bool, StoreError> {
+        let mut bucket = self.bucket();
+        let last = bucket.retired.keys().rfind(|(_, retired)| retired == key.as_str()).cloned();
+        let bytes = last.and_then(|last| bucket.retired.remove(&last));
+        Ok(bytes.map(|bytes| bucket.put(key, &bytes)).is_some())
+    }
+
+    fn reap(&self, seconds: u64, n: usize) -> Result<Reaped, StoreError> {
+        let mut bucket = self.bucket();
+        let mut reaped = Reaped::default();
+        while reaped.objects < n {
+            let Some(oldest) = bucket.retired.first_entry().filter(|entry| entry.key().0 < seconds) else { break };
+            reaped.bytes += oldest.remove().len() as u64;
+            reaped.objects += 1;
+        }
+        Ok(reaped)
     }
 
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError> {

@@ -7,7 +7,7 @@ use portcullis_oci::{Algorithm, Digest, ManifestReference, RepositoryName};
 
 use super::memory::MemoryBackend;
 use super::model::ModelDisk;
-use crate::backend::Backend;
+use crate::backend::{Backend, Reaped};
 use crate::disk::RealDisk;
 use crate::layout;
 use crate::local::LocalBackend;
@@ -25,6 +25,7 @@ fn all_backends_keep_the_contract() {
 
 fn check(backend: &dyn Backend) {
     objects(backend);
+    retirement(backend);
     listing(backend);
     stages(backend);
 }
@@ -58,6 +59,37 @@ fn objects(backend: &dyn Backend) {
     // What was deleted can come again.
     backend.put(&key, b"").unwrap();
     assert_eq!(backend.stat(&key).unwrap().unwrap().size, 0);
+}
+
+fn retirement(backend: &dyn Backend) {
+    let [key, other] = [b"one", b"two"].map(|content| layout::blob_data(&digest(content)));
+    let read = |key| backend.read(key, 0..10).unwrap();
+    assert_eq!(backend.retire(&key, 100).unwrap(), None, "nothing is there");
+    assert!(!backend.restore(&key).unwrap());
+    assert_eq!(backend.reap(u64::MAX, 10).unwrap(), Reaped::default());
+
+    backend.put(&key, b"first").unwrap();
+    assert_eq!(backend.retire(&key, 100).unwrap(), Some(5));
+    assert_eq!((backend.stat(&key).unwrap(), backend.retire(&key, 100).unwrap()), (None, None));
+    backend.put(&key, b"second").unwrap();
+    assert_eq!(backend.retire(&key, 9).unwrap(), Some(6));
+    assert!(backend.restore(&key).unwrap());
+    assert_eq!(read(&key).unwrap(), b"first", "the last one in time, not in the order of names");
+    assert!(backend.restore(&key).unwrap());
+    assert_eq!(read(&key).unwrap(), b"second", "and it replaces what is there");
+    assert!(!backend.restore(&key).unwrap());
+
+    backend.put(&other, b"12").unwrap();
+    assert_eq!(backend.retire(&key, 100).unwrap(), Some(6));
+    assert_eq!(backend.retire(&other, 101).unwrap(), Some(2));
+    assert_eq!(backend.reap(100, 10).unwrap(), Reaped::default(), "the very second is not before it");
+    assert_eq!(backend.reap(102, 1).unwrap(), Reaped { objects: 1, bytes: 6 }, "the oldest first");
+    assert!(!backend.restore(&key).unwrap());
+    assert!(backend.restore(&other).unwrap());
+    assert_eq!(read(&other).unwrap(), b"12");
+    assert_eq!(backend.retire(&other, 101).unwrap(), Some(2), "what came back can go again");
+    assert_eq!(backend.reap(102, 1).unwrap(), Reaped { objects: 1, bytes: 2 });
+    assert_eq!(backend.reap(102, 1).unwrap(), Reaped::default());
 }
 
 fn listing(backend: &dyn Backend) {
