@@ -57,6 +57,18 @@ impl DistinguishedName {
         self.texts("CN")
     }
 
+    /// The common name where there is exactly one and it can be read: the only one that may stand for somebody.
+    ///
+    /// One that is no text in its own encoding counts as one too: next to it, the other is not the only one.
+    pub fn only_common_name(&self) -> Option<&str> {
+        if self.count("CN") == 1 { self.common_name() } else { None }
+    }
+
+    /// How many attributes of a kind there are, readable or not. `kind` is the short name of RFC 4514, such as `OU`.
+    pub fn count(&self, kind: &str) -> usize {
+        self.rdns.iter().flatten().filter(|attribute| attribute.kind == kind).count()
+    }
+
     /// The organizations, in the order of the DER.
     pub fn organizations(&self) -> impl Iterator<Item = &str> {
         self.texts("O")
@@ -248,6 +260,17 @@ mod tests {
         assert_eq!(name(&[&[(CN, 0x1e, b"odd")]]).common_name(), None);
         assert_eq!(name(&[&[(&[0x2a, 3], 0x0c, b"x")]]).to_string(), "1.2.3=x");
         assert_eq!(name(&[]).to_string(), "(empty)");
+    }
+
+    #[test]
+    fn the_only_common_name() {
+        assert_eq!(name(&[&[(O, 0x0c, b"x")], &[(CN, 0x0c, b"a")]]).only_common_name(), Some("a"));
+        for twice in [&[(CN, 0x0c, &b"b"[..])][..], &[(CN, 0x0c, b"a")], &[(CN, 0x0c, b"\xff")]] {
+            assert_eq!(name(&[&[(CN, 0x0c, b"a")], twice]).only_common_name(), None);
+        }
+        assert_eq!(name(&[&[(CN, 0x0c, b"a"), (CN, 0x0c, b"b")]]).only_common_name(), None, "one RDN of two");
+        assert_eq!(name(&[&[(CN, 0x0c, b"\xff")]]).only_common_name(), None);
+        assert_eq!(name(&[]).only_common_name(), None);
     }
 
     #[test]

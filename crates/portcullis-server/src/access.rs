@@ -9,7 +9,7 @@ use portcullis_oci::RepositoryName;
 use portcullis_tls::Refusal;
 
 use crate::peer::{Described, Peer};
-use crate::policy::Action;
+use crate::policy::{Action, Caller};
 
 /// The right to read a repository.
 #[derive(Debug)]
@@ -124,7 +124,8 @@ impl fmt::Display for Denied {
 fn check<A: Right>(peer: &Peer, repository: &RepositoryName) -> Result<(), Denied> {
     let (generation, accepted) = peer.now().map_err(Denied::Refused)?;
     let identity = accepted.identity();
-    match generation.policy.allows(identity, A::ACTION, repository) {
+    let caller = Caller::Trusted(identity.clone());
+    match generation.policy.allows(&caller, A::ACTION, repository) {
         Some(_) => Ok(()),
         None => Err(Denied::NotAllowed {
             peer: Described(identity).to_string(),

@@ -124,6 +124,11 @@ impl<'a> Table<'a> {
         self.line
     }
 
+    /// The keys that nobody took yet, in order, with their lines: for a table whose keys are names.
+    pub(crate) fn keys(&self, problems: &Problems<'_>) -> Vec<(String, usize)> {
+        self.fields.iter().map(|field| (field.key.clone(), problems.line_of(field.offset))).collect()
+    }
+
     pub(crate) fn table(&mut self, problems: &mut Problems<'_>, key: &str) -> Table<'a> {
         let prefix = format!("{}{key}.", self.prefix);
         match self.take(key) {
@@ -163,6 +168,16 @@ impl<'a> Table<'a> {
             return Some(Located { value: text.to_string(), line });
         }
         self.wrong(problems, &field, "a text in quotes");
+        None
+    }
+
+    pub(crate) fn boolean(&mut self, problems: &mut Problems<'_>, key: &str) -> Option<Located<bool>> {
+        let field = self.take(key)?;
+        let line = problems.line_of(field.value_offset);
+        if let DeValue::Boolean(value) = field.value {
+            return Some(Located { value, line });
+        }
+        self.wrong(problems, &field, "true or false");
         None
     }
 

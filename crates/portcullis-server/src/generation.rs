@@ -166,7 +166,7 @@ impl Files {
         let mut problems = Vec::new();
         let pair = self.load_pair(&mut problems);
         let (trust, deny) = self.load_trust(now, &mut problems);
-        let policy = self.load_policy(&mut problems);
+        let policy = self.load_policy(&trust, &mut problems);
         let tls = pair.and_then(|(chain, key)| match ServerTls::new(chain, &key, Arc::new(trust)) {
             Ok(tls) => Some(tls),
             Err(error) => {
@@ -221,7 +221,7 @@ impl Files {
         (store, files.deny)
     }
 
-    fn load_policy(&self, problems: &mut Vec<Problem>) -> Option<Policy> {
+    fn load_policy(&self, trust: &TrustStore, problems: &mut Vec<Problem>) -> Option<Policy> {
         check_owner(&self.policy, permissions::check_not_writable, problems);
         let read = || {
             let bytes = fs::metadata(&self.policy)?.len();
@@ -233,13 +233,20 @@ impl Files {
             fs::read_to_string(&self.policy)
         };
         match read() {
-            Ok(text) => match Policy::parse(&self.policy, &text) {
+            Ok(text) => match Policy::parse(&self.policy, &text).and_then(|policy| self.hold_against(policy, trust)) {
                 Ok(policy) => return Some(policy),
                 Err(found) => problems.extend(found),
             },
             Err(error) => problems.push(Problem::new(&self.policy, format!("the policy cannot be read: {error}"))),
         }
         None
+    }
+
+    fn hold_against(&self, policy: Policy, trust: &TrustStore) -> Result<Policy, Vec<Problem>> {
+        for warning in policy.check(&self.policy, trust)? {
+            tracing::warn!(%warning, "policy");
+        }
+        Ok(policy)
     }
 }
 

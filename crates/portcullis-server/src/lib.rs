@@ -51,7 +51,7 @@ use tokio::sync::Semaphore;
 
 pub use config::{Config, Limits, TEMPLATE};
 pub use document::Problem;
-pub use policy::{Action, Policy};
+pub use policy::{Action, Caller, Policy, RuleVerdict};
 pub use status::{OwnCertificate, Status};
 
 use crate::accept::Shared;

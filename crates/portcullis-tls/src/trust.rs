@@ -5,7 +5,7 @@
 //! itself, signs for nobody, and needs no CA bit either way (the Docker page's `openssl req -new -x509` makes a
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -121,6 +121,13 @@ impl TrustStore {
     /// The names of the CAs, as rules may use them.
     pub fn ca_names(&self) -> impl Iterator<Item = &str> {
         self.anchors.iter().map(|anchor| anchor.name.as_str())
+    }
+
+    /// How many CAs are trusted as their subjects tell them apart, in however many files. One that was renewed is one.
+    pub fn distinct_cas(&self) -> usize {
+        let subjects: HashSet<&[u8]> =
+            self.anchors.iter().map(|anchor| anchor.certificate.facts().subject.der()).collect();
+        subjects.len()
     }
 
     /// The names of the pins, without `pin:`, as rules may use them.

@@ -152,7 +152,13 @@ fn alt_name(name: &GeneralName<'_>) -> AltName {
         GeneralName::RegisteredID(oid) => AltName::Other(format!("registeredID:{}", oid.to_id_string())),
         GeneralName::X400Address(_) => AltName::Other("x400Address".to_owned()),
         GeneralName::EDIPartyName(_) => AltName::Other("ediPartyName".to_owned()),
-        GeneralName::Invalid(..) => AltName::Other("invalid".to_owned()),
+        // Still one of its kind: whoever asks for the only URI must not be told that there is one less.
+        GeneralName::Invalid(tag, octets) => match tag.0 {
+            1 => AltName::Email(String::from_utf8_lossy(octets).into_owned()),
+            2 => AltName::Dns(String::from_utf8_lossy(octets).into_owned()),
+            6 => AltName::Uri(String::from_utf8_lossy(octets).into_owned()),
+            _ => AltName::Other("invalid".to_owned()),
+        },
     }
 }
 

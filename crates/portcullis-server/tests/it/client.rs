@@ -20,7 +20,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_certs::{Certificate, ClientPair, pem};
 use portcullis_oci::Digest;
-use portcullis_testkit::pki::{Authority, Pair};
+use portcullis_testkit::pki::{Authority, Pair, PairFiles};
 use portcullis_tls::{Roots, client_config};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
@@ -94,10 +94,19 @@ impl Protocol {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, server_ca: &Authority, pair: Option<&Pair>) -> Self {
+        Self::with_pair(address, server_ca, pair.map(client_pair).as_ref())
+    }
+
+    /// As [`new`](Self::new), from files that the testkit cannot make.
+    pub(crate) fn of_files(address: SocketAddr, server_ca: &Authority, files: &PairFiles) -> Self {
+        let (cert, key) = (std::fs::read(&files.cert).unwrap(), std::fs::read(&files.key).unwrap());
+        Self::with_pair(address, server_ca, Some(&pem_pair(&cert, &key)))
+    }
+
+    fn with_pair(address: SocketAddr, server_ca: &Authority, pair: Option<&ClientPair>) -> Self {
         let der = CertificateDer::from(server_ca.cert_der().to_vec());
         let root = Certificate::from_der(der).unwrap();
-        let pair = pair.map(client_pair);
-        Self { address, from: own_address(), tls: client_config(&[root], Roots::Only, pair.as_ref()).unwrap() }
+        Self { address, from: own_address(), tls: client_config(&[root], Roots::Only, pair).unwrap() }
     }
 
     pub(crate) fn from(self, from: IpAddr) -> Self {
@@ -348,12 +357,16 @@ impl Body for ChannelBody {
 }
 
 fn client_pair(pair: &Pair) -> ClientPair {
+    pem_pair(pair.chain_pem().as_bytes(), pair.key_pem().as_bytes())
+}
+
+fn pem_pair(cert: &[u8], key: &[u8]) -> ClientPair {
     let path = std::path::Path::new("test");
     ClientPair {
         name: "test".to_owned(),
         cert_path: "test.cert".into(),
         key_path: "test.key".into(),
-        chain: pem::certificates(pair.chain_pem().as_bytes(), path).0,
-        key: pem::private_key(pair.key_pem().as_bytes(), path).unwrap(),
+        chain: pem::certificates(cert, path).0,
+        key: pem::private_key(key, path).unwrap(),
     }
 }

@@ -40,8 +40,8 @@ fn the_policy() {
     check("policy.toml", Some(3), &["pul"], |home| {
         home.write_policy("[[rule]]\nca = \"*\"\nallow = [\"pul\"]\nrepositories = [\"**\"]\n");
     });
-    check("policy.toml", Some(2), &["unknown key `rule.uri`"], |home| {
-        home.write_policy("[[rule]]\nuri = \"spiffe://x\"\nca = \"*\"\nallow = [\"pull\"]\nrepositories = [\"**\"]\n");
+    check("policy.toml", Some(2), &["unknown key `rule.urn`"], |home| {
+        home.write_policy("[[rule]]\nurn = \"x\"\nca = \"*\"\nallow = [\"pull\"]\nrepositories = [\"**\"]\n");
     });
     check("policy.toml", None, &["chmod"], |home| chmod(home, "policy.toml", 0o666));
     check("policy.toml", None, &["at most"], |home| home.write_policy(&"#".repeat((1 << 20) + 1)));
