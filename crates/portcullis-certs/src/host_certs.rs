@@ -4,9 +4,10 @@
 //! everything before it judges, and reports everything: the caller decides at which severity it stops.
 
 mod contents;
-mod directory;
+pub(crate) mod directory;
 mod judge;
 
+use crate::fault::Fault;
 use crate::file;
 use crate::finding::Finding;
 use crate::key::PrivateKey;
@@ -47,6 +48,8 @@ pub struct ClientPair {
 pub enum CertsLocation<'a> {
     /// A directory of host directories: `DIR/<host[:port]>/` (`--certs-dir`).
     Root(&'a Path),
+    /// Several of them, in this order.
+    Roots(&'a [PathBuf]),
     /// The host's directory itself (`--cert-dir`).
     HostDirectory(&'a Path),
     /// The profile's own list, with `$HOME` from the environment.
@@ -73,14 +76,32 @@ pub fn read_host_certs(
     let Some(directory) = directory::choose(profile, location, host, &mut findings) else {
         return (HostCerts::default(), findings);
     };
-    let names = match file::list(&directory) {
-        Ok(names) => names,
+    match read_directory(profile, &directory, now) {
+        Ok(contents) => {
+            findings.extend(contents.findings);
+            let roots = contents.roots.into_iter().map(|(_, certificate)| certificate).collect();
+            (HostCerts { directory: Some(directory), roots, pairs: contents.pairs }, findings)
+        }
         Err(fault) => {
             findings.push(Finding::new(&directory, profile.for_directory(&fault), fault));
-            return (HostCerts { directory: Some(directory), ..HostCerts::default() }, findings);
+            (HostCerts { directory: Some(directory), ..HostCerts::default() }, findings)
         }
-    };
-    let (roots, pairs, found) = contents::read(profile, &directory, &names, now);
-    findings.extend(found);
-    (HostCerts { directory: Some(directory), roots, pairs }, findings)
+    }
+}
+
+/// The files of one directory, whichever host it is for.
+pub(crate) struct DirectoryContents {
+    /// The certificates of all `*.crt` with their files.
+    pub(crate) roots: Vec<(PathBuf, Certificate)>,
+    pub(crate) pairs: Vec<ClientPair>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Reads a directory as the engine does once it has chosen it; the fault is that of listing it.
+pub(crate) fn read_directory(
+    profile: &EngineProfile,
+    directory: &Path,
+    now: OffsetDateTime,
+) -> Result<DirectoryContents, Fault> {
+    Ok(contents::read(profile, directory, &file::list(directory)?, now))
 }

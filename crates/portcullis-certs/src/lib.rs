@@ -21,7 +21,9 @@ mod fault_text;
 mod finding;
 
 mod host_certs;
+mod predict;
 mod profile;
+mod version;
 
 mod deny;
 pub mod permissions;
@@ -50,7 +52,15 @@ pub use key::{PrivateKey, UnusableKey};
 pub use name::DistinguishedName;
 /// The registry whose directory is read: part of this crate's own signatures.
 pub use portcullis_oci::RegistryHost;
-pub use profile::{EngineProfile, Known, Rule, Rules, SearchRoot};
+pub use predict::{
+    CertificateRequest, Choice, Endpoint, EngineUser, LoadedPair, LoadedRoot, Look, Outcome, Places, Prediction,
+    Scheme, Situation, Skipped, TlsVersion, Tried, UnreadReason, predict,
+};
+pub use profile::{
+    Checked, EngineProfile, Hub, Insecure, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules, SearchRoot,
+    Subdirectories, SystemRoots, Texts,
+};
 pub use signature::SignatureKind;
+pub use version::{Version, Versions};
 pub use visible::{Visible, visible_bytes};
 pub use x509::{AltName, Certificate, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage};

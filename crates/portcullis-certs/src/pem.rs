@@ -112,6 +112,21 @@ pub(crate) fn holds_key(bytes: &[u8]) -> bool {
     scan(bytes).blocks.iter().any(Block::is_key)
 }
 
+/// Why the first private key cannot be used, when it is only its kind or size.
+pub(crate) fn why_unusable(bytes: &[u8]) -> Option<UnusableKey> {
+    let found = scan(bytes);
+    let block = found.blocks.iter().find(|block| block.is_key() && block.broken.is_none())?;
+    match PrivateKey::from_der(PrivateKeyDer::from_pem_slice(&block.canonical()).ok()?) {
+        Err(CertsError::Key(unusable)) => Some(unusable),
+        _ => None,
+    }
+}
+
+/// The labels of the blocks that Go's `encoding/pem` gives: whole ones with base64 inside.
+pub(crate) fn labels(bytes: &[u8]) -> Vec<String> {
+    scan(bytes).blocks.into_iter().filter(Block::decodes).map(|block| block.label).collect()
+}
+
 fn certificate_of(block: &Block<'_>) -> Result<Certificate, Fault> {
     match block.label.as_str() {
         "CERTIFICATE" => {}

@@ -1,6 +1,6 @@
 //! The files of one host directory: roots, pairs, and everything that should be neither.
 
-use super::{ClientPair, judge};
+use super::{ClientPair, DirectoryContents, judge};
 use crate::fault::Fault;
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
@@ -28,7 +28,7 @@ struct Reader<'a> {
     known: Vec<(String, Certificate)>,
     /// Certificate's file name, key file, key: reported when all certificates are known.
     mismatched: Vec<(String, Named, PrivateKey)>,
-    roots: Vec<Certificate>,
+    roots: Vec<(PathBuf, Certificate)>,
     pairs: Vec<ClientPair>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn read(
     directory: &Path,
     names: &[OsString],
     now: OffsetDateTime,
-) -> (Vec<Certificate>, Vec<ClientPair>, Vec<Finding>) {
+) -> DirectoryContents {
     let mut reader = Reader {
         profile,
         directory,
@@ -72,7 +72,7 @@ pub(super) fn read(
     reader.report_mismatches();
     let Reader { roots, pairs, mut findings, .. } = reader;
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
-    (roots, pairs, findings)
+    DirectoryContents { roots, pairs, findings }
 }
 
 impl Reader<'_> {
@@ -83,7 +83,7 @@ impl Reader<'_> {
             let name = OsStr::from_bytes(octets);
             Some(Named { stem, name: name.to_string_lossy().into_owned(), path: self.directory.join(name) })
         };
-        self.names.iter().filter_map(named).collect()
+        self.names.iter().filter_map(named).filter(|file| !self.profile.passes_over(&file.path)).collect()
     }
 
     /// The file of the same stem with another suffix, if there is one.
@@ -113,22 +113,29 @@ impl Reader<'_> {
                 self.add(&file.path, Some(line), severity, fault);
             }
             self.known.push((file.name.clone(), located.certificate.clone()));
-            self.roots.push(located.certificate);
+            self.roots.push((file.path.clone(), located.certificate));
         }
     }
 
     fn read_pair(&mut self, file: &Named) {
-        let Some(key_file) = self.sibling(file, ".key") else { return self.report_missing_key(file) };
+        let inside = self.profile.severity(self.profile.rules.missing_key) == Severity::Note;
+        let key_file = match self.sibling(file, ".key") {
+            Some(key_file) if !inside || key_file.path.exists() => key_file,
+            // containerd's `loadCertFiles`: the file may hold both, and is read twice.
+            _ if inside => sibling_name(file, ".cert", self.directory),
+            _ => return self.report_missing_key(file),
+        };
         let cert = file::read(&file.path, FILE_LIMIT);
         let key = file::read(&key_file.path, FILE_LIMIT);
         if let (Ok((cert, _)), Ok((key, _))) = (&cert, &key)
             && is_swapped(cert, key)
+            && key_file.path != file.path
         {
             let fault = Fault::Swapped { cert_name: file.name.clone(), key_name: key_file.name };
             return self.add(&file.path, None, Severity::Fatal, fault);
         }
         let chain = match cert {
-            Ok((bytes, _)) => self.read_chain(file, &bytes),
+            Ok((bytes, _)) => self.read_chain(file, &bytes, key_file.path == file.path),
             Err(fault) => {
                 self.add(&file.path, None, Severity::Fatal, fault);
                 Vec::new()
@@ -146,9 +153,11 @@ impl Reader<'_> {
         }
     }
 
-    fn read_chain(&mut self, file: &Named, bytes: &[u8]) -> Vec<Located> {
+    /// `with_key`: the file is meant to hold the key too.
+    fn read_chain(&mut self, file: &Named, bytes: &[u8], with_key: bool) -> Vec<Located> {
         let (chain, found) = pem::locate_certificates(bytes, &file.path);
-        self.findings.extend(found);
+        let expected = |finding: &Finding| with_key && finding.fault == Fault::KeyAmongCertificates;
+        self.findings.extend(found.into_iter().filter(|finding| !expected(finding)));
         for (line, severity, fault) in judge::dates(&chain, self.now) {
             self.add(&file.path, Some(line), severity, fault);
         }
@@ -211,7 +220,7 @@ impl Reader<'_> {
         let is_ca = certificates.first().is_some_and(|leaf| judge::looks_like_ca(leaf.facts()) && signs(leaf));
         let key_name = sibling_name(file, ".key", self.directory).name;
         let fault = Fault::MissingKey { cert_name: file.name.clone(), key_name, is_ca };
-        self.add(&file.path, None, self.profile.rules.missing_key.severity, fault);
+        self.add(&file.path, None, self.profile.severity(self.profile.rules.missing_key), fault);
     }
 
     fn check_orphan(&mut self, file: &Named) {
@@ -227,7 +236,7 @@ impl Reader<'_> {
                 crt_name: crt.map(|crt| crt.name),
             },
         };
-        self.add(&file.path, None, self.profile.rules.orphan_key.severity, fault);
+        self.add(&file.path, None, self.profile.severity(self.profile.rules.orphan_key), fault);
     }
 
     /// The root whose key this is, if it is a CA's. `openssl req -x509` calls everything a CA, so that flag alone

@@ -28,6 +28,7 @@ pub(super) fn choose(
             }
             vec![root.to_owned()]
         }
+        CertsLocation::Roots(roots) => roots.to_vec(),
         CertsLocation::SearchBelow { root, home } => profile.search_roots(root, home),
         // The one place where the environment is asked.
         CertsLocation::Search => {
@@ -35,15 +36,26 @@ pub(super) fn choose(
             profile.search_roots(Path::new("/"), home.as_deref())
         }
     };
-    let name = profile.directory_name(host);
-    let candidates: Vec<PathBuf> = roots.iter().map(|root| root.join(&name)).collect();
-    let winner = first_existing(profile, &candidates, findings);
+    let winner = first_existing(profile, &candidates(profile, &roots, host), findings);
     if winner.is_none() {
-        for root in &roots {
-            report_look_alikes(root, &name, host, findings);
-        }
+        findings.extend(near_misses(profile, &roots, host));
     }
     winner
+}
+
+/// What looks like the host's directory where there is none.
+pub(crate) fn near_misses(profile: &EngineProfile, roots: &[PathBuf], host: &RegistryHost) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for root in roots {
+        report_look_alikes(root, &profile.directory_name(host), host, &mut findings);
+    }
+    findings
+}
+
+/// All places that are tried for a host, in order: in each root, each name.
+pub(crate) fn candidates(profile: &EngineProfile, roots: &[PathBuf], host: &RegistryHost) -> Vec<PathBuf> {
+    let names = profile.directory_names(host);
+    roots.iter().flat_map(|root| names.iter().map(|name| root.join(name))).collect()
 }
 
 /// A directory that was named explicitly (`--cert-dir`). The classic mistake is to name its parent.

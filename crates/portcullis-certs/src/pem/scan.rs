@@ -1,4 +1,7 @@
-//! PEM framing (RFC 7468, RFC 1421): where blocks begin and end. It decodes nothing.
+//! PEM framing (RFC 7468, RFC 1421): where blocks begin and end. It knows nothing of what is inside.
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -35,6 +38,12 @@ impl Block<'_> {
     pub(super) fn canonical(&self) -> Vec<u8> {
         let frame = |word: &str| format!("-----{word} {}-----\n", self.label);
         [frame("BEGIN").as_bytes(), self.body, b"\n", frame("END").as_bytes()].concat()
+    }
+
+    /// Whether frame and base64 are whole, whatever is inside.
+    pub(super) fn decodes(&self) -> bool {
+        let relabelled = [b"-----BEGIN CERTIFICATE-----\n", self.body, b"\n-----END CERTIFICATE-----\n"].concat();
+        self.broken.is_none() && CertificateDer::from_pem_slice(&relabelled).is_ok()
     }
 
     /// Whether the label is that of a private key of any kind, as Go decides it.

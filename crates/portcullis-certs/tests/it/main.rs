@@ -7,4 +7,5 @@ mod certificates;
 mod fuzz;
 mod host_certs;
 mod keys;
+mod predict;
 mod trust_dir;

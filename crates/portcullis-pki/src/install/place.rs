@@ -1,11 +1,11 @@
 //! Where an engine looks for a host's directory, and where we therefore put it. The directories themselves are in the
-//! profiles of `portcullis-certs`; rootless Docker's, which no profile has, is here.
+//! profiles of `portcullis-certs`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use portcullis_certs::{EngineProfile, SearchRoot};
+use portcullis_certs::EngineProfile;
 
 use crate::PkiError;
 use crate::install::InstallRequest;
@@ -47,7 +47,7 @@ impl Engine {
 
     pub(super) const fn profile(self) -> &'static EngineProfile {
         match self {
-            Self::Docker => &EngineProfile::DOCKER_DOCS,
+            Self::Docker => &EngineProfile::DOCKER,
             Self::Podman => &EngineProfile::PODMAN,
         }
     }
@@ -87,38 +87,23 @@ impl Scope {
 impl InstallRequest<'_> {
     /// The host's directory.
     pub fn directory(&self) -> PathBuf {
-        let profile = self.engine.profile();
-        let root = match (self.scope, self.engine) {
-            (Scope::User { home, config_home }, Engine::Docker) => {
-                // moby daemon/pkg/registry/config.go:74-84.
-                config_home.clone().unwrap_or_else(|| home.join(".config")).join("docker/certs.d")
-            }
-            (Scope::User { home, .. }, Engine::Podman) => home.join(first(profile, |root| match root {
-                SearchRoot::Home(path) => Some(path),
-                SearchRoot::System(_) => None,
-            })),
-            (Scope::System, _) => PathBuf::from(first(profile, |root| match root {
-                SearchRoot::System(path) => Some(path),
-                SearchRoot::Home(_) => None,
-            })),
-        };
-        let below = |other: &Path| other.join(root.strip_prefix("/").unwrap_or(&root));
-        self.root.map_or_else(|| root.clone(), below).join(profile.directory_name(self.host))
+        let first = self.roots().into_iter().next().unwrap_or_default();
+        first.join(self.engine.profile().directory_name(self.host))
     }
 
     /// The host's directories that the engine passes over once `directory` is there: it reads the first of them only.
     pub(super) fn masked(&self, directory: &Path) -> Vec<PathBuf> {
-        let profile = self.engine.profile();
-        let home = match self.scope {
-            Scope::User { home, .. } => Some(home.as_path()),
-            Scope::System => None,
-        };
-        let roots = profile.search_roots(self.root.unwrap_or(Path::new("/")), home);
-        let all = roots.into_iter().map(|root| root.join(profile.directory_name(self.host)));
+        let name = self.engine.profile().directory_name(self.host);
+        let all = self.roots().into_iter().map(|root| root.join(&name));
         all.skip_while(|path| path != directory).skip(1).filter(|path| path.is_dir()).collect()
     }
-}
 
-fn first(profile: &EngineProfile, pick: impl Fn(SearchRoot) -> Option<&'static str>) -> &'static str {
-    profile.roots.iter().copied().find_map(pick).unwrap_or_default()
+    /// Where the engine looks, in order.
+    fn roots(&self) -> Vec<PathBuf> {
+        let (profile, root) = (self.engine.profile(), self.root.unwrap_or(Path::new("/")));
+        match self.scope {
+            Scope::User { home, config_home } => profile.rootless_search_roots(root, home, config_home.as_deref()),
+            Scope::System => profile.search_roots(root, None),
+        }
+    }
 }
