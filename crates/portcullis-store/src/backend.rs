@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 
 use portcullis_oci::UploadId;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::layout::{Key, Prefix};
@@ -46,12 +47,15 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError>;
 
     /// Brings back what was retired under `key` last; it replaces what is there now. `false`: nothing is left of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
     fn restore(&self, key: &Key) -> Result<bool, StoreError>;
 
     /// Removes at most `n` of the objects that were retired before `seconds`, for good, the oldest first.
     #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
     fn reap(&self, seconds: u64, n: usize) -> Result<Reaped, StoreError>;
+
+    /// Moves an object to another key, where it replaces what is there. `false`: it was not there. A power cut may bring
+    /// it back, and loses nothing.
+    fn quarantine(&self, key: &Key, to: &Key) -> Result<bool, StoreError>;
 
     /// At most `n` of the names that follow `prefix/` in keys, up to the next slash, that sort after `after`: in byte
     /// order of the names themselves (a bucket orders `a/…` after `a-b/…`, so its pages need sorting here).
@@ -131,7 +135,7 @@ pub(crate) struct Reaped {
 }
 
 /// One version of an object: every change of it changes its stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) size: u64,
     /// On a disk inode, seconds and nanoseconds of the change; in memory a counter.

@@ -9,6 +9,7 @@
 //!     _manifests/tags/<tag>/current/link            (Distribution also has index/ beside current/: never written here)
 //! <data>/portcullis/                                ours, 0700
 //!   lock                                            who owns the directory: flock, and JSON for people
+//!   damaged/<algorithm>/<hex>                       bytes that did not have their digest, for a person to look at
 //!   tmp/                                            emptied at every start
 //!   uploads/<uuid>/data                             the bytes so far
 //!   uploads/<uuid>/state                            JSON: whose it is, and how far it got
@@ -53,6 +54,11 @@ impl Prefix {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name that was listed in this place, as a place.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0))
+    }
 }
 
 pub(crate) fn blob_data(digest: &Digest) -> Key {
@@ -60,8 +66,37 @@ pub(crate) fn blob_data(digest: &Digest) -> Key {
     Key(format!("{BLOBS}/{}/{}/{hex}/data", digest.algorithm(), &hex[..2]))
 }
 
+/// All blobs and manifests of one algorithm whose hex digits begin with these two: their names are the hex digits.
+pub(crate) fn blobs_that_begin_with(algorithm: Algorithm, digits: u8) -> Prefix {
+    Prefix(format!("{BLOBS}/{algorithm}/{digits:02x}"))
+}
+
+/// Where a check of the store moves bytes that do not have the digest they lay under.
+pub(crate) fn damaged(digest: &Digest) -> Key {
+    Key(format!("{OURS}/damaged/{}/{}", digest.algorithm(), digest.hex()))
+}
+
 pub(crate) fn layer_link(repository: &RepositoryName, digest: &Digest) -> Key {
     Key(format!("{REPOSITORIES}/{repository}/_layers/{}/{}/link", digest.algorithm(), digest.hex()))
+}
+
+/// The same for a digest as a manifest names it, of an algorithm that may not be known here. `None`: it is no digest
+/// (image-spec "Digests") whose parts could be directories.
+pub(crate) fn layer_link_of(repository: &RepositoryName, digest: &str) -> Option<Key> {
+    let (algorithm, hex) = digest.split_once(':')?;
+    let is_part = |text: &str| (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_part(algorithm) && is_part(hex))
+        .then(|| Key(format!("{REPOSITORIES}/{repository}/_layers/{algorithm}/{hex}/link")))
+}
+
+/// The hex names of a repository's blobs of one algorithm.
+pub(crate) fn layers(repository: &RepositoryName, algorithm: Algorithm) -> Prefix {
+    Prefix(format!("{REPOSITORIES}/{repository}/_layers/{algorithm}"))
+}
+
+/// Where a repository's links lie by algorithm.
+pub(crate) fn algorithms(repository: &RepositoryName) -> [Prefix; 2] {
+    ["_layers", "_manifests/revisions"].map(|place| Prefix(format!("{REPOSITORIES}/{repository}/{place}")))
 }
 
 pub(crate) fn revision_link(repository: &RepositoryName, digest: &Digest) -> Key {

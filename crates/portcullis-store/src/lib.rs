@@ -9,6 +9,7 @@
 mod store;
 
 mod blob;
+pub mod fsck;
 mod manifest;
 mod referrers;
 mod tag;

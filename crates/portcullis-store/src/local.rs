@@ -162,6 +162,14 @@ impl<D: Disk> Backend for LocalBackend<D> {
         Ok(reaped)
     }
 
+    fn quarantine(&self, key: &Key, to: &Key) -> Result<bool, StoreError> {
+        if self.stat(key)?.is_none() {
+            return Ok(false);
+        }
+        self.durable.retire(key.as_str(), to.as_str())?;
+        Ok(true)
+    }
+
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError> {
         // A heap of the n smallest: a directory of 100,000 tags must not be held to answer with ten of them.
         let mut smallest = BinaryHeap::with_capacity(n.min(1024) + 1);

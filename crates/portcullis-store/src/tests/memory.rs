@@ -109,6 +109,13 @@ impl Backend for MemoryBackend {
         Ok(reaped)
     }
 
+    fn quarantine(&self, key: &Key, to: &Key) -> Result<bool, StoreError> {
+        let mut bucket = self.bucket();
+        let Some((bytes, _)) = bucket.objects.remove(key.as_str()) else { return Ok(false) };
+        bucket.put(to, &bytes);
+        Ok(true)
+    }
+
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError> {
         let below = format!("{}/", prefix.as_str());
         let bucket = self.bucket();

@@ -26,6 +26,7 @@ fn all_backends_keep_the_contract() {
 fn check(backend: &dyn Backend) {
     objects(backend);
     retirement(backend);
+    quarantine(backend);
     listing(backend);
     stages(backend);
 }
@@ -90,6 +91,18 @@ fn retirement(backend: &dyn Backend) {
     assert_eq!(backend.retire(&other, 101).unwrap(), Some(2), "what came back can go again");
     assert_eq!(backend.reap(102, 1).unwrap(), Reaped { objects: 1, bytes: 2 });
     assert_eq!(backend.reap(102, 1).unwrap(), Reaped::default());
+}
+
+fn quarantine(backend: &dyn Backend) {
+    let digest = digest(b"sound");
+    let (key, aside) = (layout::blob_data(&digest), layout::damaged(&digest));
+    assert!(!backend.quarantine(&key, &aside).unwrap(), "nothing is there");
+    for bytes in [b"first", b"again"] {
+        backend.put(&key, bytes).unwrap();
+        assert!(backend.quarantine(&key, &aside).unwrap());
+        assert_eq!(backend.stat(&key).unwrap(), None);
+        assert_eq!(backend.read(&aside, 0..10).unwrap().unwrap(), bytes, "the last one that was moved there");
+    }
 }
 
 fn listing(backend: &dyn Backend) {

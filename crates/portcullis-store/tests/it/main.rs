@@ -4,6 +4,7 @@
 mod blobs;
 mod concurrency;
 mod damage;
+mod fsck;
 mod legacy;
 mod listing;
 mod manifests;
