@@ -21,6 +21,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::app::App;
 use crate::connection;
+use crate::events::Events;
+use crate::events::metrics::HandshakeResult;
 use crate::generation::Generations;
 use crate::peer::Peer;
 use crate::slots::{Slot, Slots};
@@ -75,6 +77,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
                 // A mapped address is the IPv4 one it stands for: limits and the log must not see two.
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let Some(slot) = shared.slots.take(address.ip()) else {
+                    shared.app.events.connection_refused();
                     tracing::debug!(peer = %address, "connection refused: too many");
                     continue;
                 };
@@ -105,7 +108,10 @@ async fn serve(stream: TcpStream, address: SocketAddr, slot: Slot, shared: Arc<S
         Ok(Ok((stream, peer))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
         Ok(Err(Some(mut refused))) => linger(&mut refused).await,
         Ok(Err(None)) => {}
-        Err(_) => tracing::debug!(peer = %address, "handshake given up: handshake_timeout is over"),
+        Err(_) => {
+            tracing::debug!(peer = %address, "handshake given up: handshake_timeout is over");
+            shared.app.events.counters.handshake(HandshakeResult::TimedOut);
+        }
     }
 }
 
@@ -144,16 +150,18 @@ async fn handshake(
         accepted.map_err(|(error, stream)| (HandshakeError::Tls(error), stream))
     };
     let stream = accepted.map_err(|(error, stream)| {
-        log_failure(address, &error, &refused);
+        log_failure(&shared.app.events, address, &error, &refused);
         Some(stream)
     })?;
     let chain: Vec<CertificateDer<'static>> =
         stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
+    let leaf = chain.first().cloned();
     match Peer::new(address, chain, Arc::clone(&shared.generations)) {
         Ok(peer) => Ok((stream, Arc::new(peer))),
         // The generation changed while the handshake ran.
         Err(refusal) => {
             tracing::warn!(peer = %address, reason = %refusal, "connection closed: no longer trusted");
+            shared.app.events.overtaken(address, leaf, &refusal);
             Err(None)
         }
     }
@@ -189,7 +197,7 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
 
 /// A refused client certificate is the event that an operator needs most: always a warning, with everything that the
 /// peer claimed. The chain is judged before the handshake's signature, so none of it is proven.
-fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &RefusalSlot) {
+fn log_failure(events: &Events, address: SocketAddr, error: &HandshakeError, refused: &RefusalSlot) {
     if let Some(peer) = refused.take() {
         let facts = peer.certificate.as_ref().map(portcullis_certs::Certificate::facts);
         tracing::warn!(
@@ -202,13 +210,28 @@ fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &RefusalSlo
             key_proven = false,
             "client certificate refused"
         );
+        events.refused(address, &peer);
         return;
     }
-    let reason = match error {
-        HandshakeError::Tls(error) => tls_reason(error),
-        HandshakeError::PlainHttp => "it spoke plain HTTP; this port takes TLS only".to_owned(),
+    let (result, reason) = match error {
+        HandshakeError::Tls(error) => (tls_result(error), tls_reason(error)),
+        HandshakeError::PlainHttp => {
+            (HandshakeResult::PlainHttp, "it spoke plain HTTP; this port takes TLS only".to_owned())
+        }
     };
     tracing::warn!(peer = %address, reason = %Visible(&reason), "handshake failed");
+    events.failed(address, result, &reason);
+}
+
+fn tls_result(error: &io::Error) -> HandshakeResult {
+    use rustls::{AlertDescription as Alert, Error};
+    match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => HandshakeResult::Refused("certificate_required"),
+        // What a client says when it leaves, not that it trusts nobody.
+        Some(Error::AlertReceived(Alert::CloseNotify | Alert::UserCanceled)) | None => HandshakeResult::BrokenOff,
+        Some(Error::AlertReceived(_)) => HandshakeResult::RefusedByClient,
+        Some(_) => HandshakeResult::ProtocolError,
+    }
 }
 
 /// In plain words, for the three that people ask about.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_oci::RepositoryName;
@@ -86,9 +85,9 @@ impl<A: Right> Permit<A> {
         &self.repository
     }
 
-    /// Where the peer is, for the log.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.peer.address()
+    /// Whose it is, for the log.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// What an upload session belongs to: this very certificate.
@@ -101,6 +100,16 @@ impl<A: Right> Permit<A> {
 impl<A: Right> AfterBody<A> {
     pub(crate) fn repository(&self) -> &RepositoryName {
         self.0.repository()
+    }
+}
+
+impl Denied {
+    /// As [`Display`](fmt::Display), with the line or the pin that decided: what the peer is not told.
+    pub(crate) fn for_the_operator(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.to_string(),
+            Self::NotAllowed { .. } => self.to_string(),
+        }
     }
 }
 

@@ -20,15 +20,18 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use crate::events::clients::SeenClient;
 use crate::side::{self, Bounds};
 use crate::status::{self, Inside, Status};
 
 const LIFE: Duration = Duration::from_secs(30);
 const BOUNDS: Bounds = Bounds { connections: 16, life: LIFE };
-const MAX_ANSWER: usize = 4 << 20;
+/// Ten thousand clients, with names of all the length they may have.
+const MAX_ANSWER: usize = 32 << 20;
 
 const STATUS: &str = "/status";
 const RELOAD: &str = "/reload";
+const CLIENTS: &str = "/clients";
 
 /// The answer to `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,15 @@ pub enum AdminError {
 /// [`AdminError::NotRunning`] when there is none.
 pub async fn status(socket: &Path) -> Result<Status, AdminError> {
     ask(socket, Method::GET, STATUS).await
+}
+
+/// Asks the server behind `socket` for the clients it let in within 7 days, since its start at most: whose certificate
+/// ends next stands first.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is none.
+pub async fn clients(socket: &Path) -> Result<Vec<SeenClient>, AdminError> {
+    ask(socket, Method::GET, CLIENTS).await
 }
 
 /// Has the server behind `socket` read its trust, policy and certificate again.
@@ -156,6 +168,7 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
     match (allowed, request.method(), request.uri().path()) {
         (false, _, _) => empty(StatusCode::FORBIDDEN),
         (true, &Method::GET, STATUS) => json(&status::read(&inside)),
+        (true, &Method::GET, CLIENTS) => json(&inside.events.clients.list()),
         (true, &Method::POST, RELOAD) => {
             // Reads files: not in the task.
             match tokio::task::spawn_blocking(move || reload_now(&inside)).await {

@@ -11,10 +11,13 @@ use portcullis_oci::{Endpoint, RouteError};
 use portcullis_store::Store;
 
 use crate::access::{Denied, Permit};
+use crate::api::blobs::CONTENT_DIGEST;
 use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Limits;
 use crate::error::ApiError;
+use crate::events::operation::Operation;
+use crate::events::{Answered, Events};
 use crate::peer::{Described, Peer};
 use crate::recent::RecentBlobs;
 
@@ -24,6 +27,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
     pub(crate) recent: RecentBlobs,
+    pub(crate) events: Arc<Events>,
 }
 
 /// The parts of a request that a handler may look at.
@@ -41,19 +45,24 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     let begun = Instant::now();
     let (head, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &head.headers, app.limits.body_timeout);
+    let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
+    let operation = Operation::of(&endpoint);
     let (who, answer) = match peer.now() {
         Ok((_, accepted)) => {
             let who = Described(accepted.identity()).to_string();
             let call = Call { store: &app.store, recent: &app.recent, headers: &head.headers, body: &mut body };
-            let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
             (who, handle(peer, endpoint, call).await)
         }
         Err(refusal) => (String::new(), Err(ApiError::Denied(Denied::Refused(refusal)))),
     };
+    let mut denied = None;
     let mut response = match answer {
         Ok(response) => response,
         Err(error) => {
             body.discard().await;
+            if let ApiError::Denied(reason) = &error {
+                denied = Some(reason.for_the_operator());
+            }
             let refused = matches!(error, ApiError::Denied(Denied::Refused(_)));
             let mut response = error.into_response();
             if refused {
@@ -67,6 +76,16 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
         *response.body_mut() = ResponseBody::Empty;
     }
     base::add_headers(&mut response);
+    app.events.answered(&Answered {
+        address: peer.address(),
+        identity: peer.last().identity(),
+        operation: &operation,
+        method: &head.method,
+        path: head.uri.path(),
+        status: response.status(),
+        digest: response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()),
+        denied: denied.as_deref(),
+    });
     tracing::info!(
         peer = %peer.address(),
         who = %who,

@@ -185,9 +185,11 @@ impl<A: Right> Watch<A> {
 
     /// The status was sent long ago: nobody else says why the peer got half a blob.
     fn log_cut(&self, error: &BodyError) {
-        let (peer, repository) = (self.permit.address(), self.permit.repository());
-        if let BodyError::Denied(_) = error {
+        let (peer, repository) = (self.permit.peer().address(), self.permit.repository());
+        if let BodyError::Denied(reason) = error {
             tracing::warn!(%peer, %repository, reason = %error, "an answer is cut");
+            let last = self.permit.peer().last();
+            self.permit.peer().events().cut(peer, last.identity(), repository.as_str(), reason);
         } else {
             tracing::error!(%peer, %repository, reason = %Chain(error), "an answer is cut");
         }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::document::{Problem, Problems, Table};
+use crate::events::audit::AuditTo;
 
 /// The file that `portcullis up` writes: every key with its default, as a comment.
 pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default; paths are relative to this file.
 
 # listen = "[::]:5443"            # the registry: mutual TLS only
-# probe = "127.0.0.1:5444"        # /livez and /readyz, without certificates; "off" for none
+# probe = "127.0.0.1:5444"        # /livez, /readyz and /metrics, without certificates; "off" for none
 # admin_socket = "run/admin.sock" # `portcullis status` and `reload`; "off" for none
 
 [tls]
@@ -29,6 +30,9 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # reserve = "1 GiB"   # pushes are refused (507) when less than this is free
 # lock_wait = "30s"   # how long a start waits for another process to let go of the data
 # upload_expiry = "24h" # an upload that nobody goes on with for so long is thrown away
+
+[audit]
+# file = "off" # one JSON line per decision: a file, "stdout", or "off"
 
 [limits]
 # connections = 4096
@@ -66,6 +70,8 @@ pub struct Config {
     pub lock_wait: Duration,
     /// After how long an abandoned upload is thrown away.
     pub upload_expiry: Duration,
+    /// Where the audit goes.
+    pub audit: AuditTo,
     /// The bounds.
     pub limits: Limits,
 }
@@ -121,6 +127,7 @@ impl Config {
             reserve: 1 << 30,
             lock_wait: Duration::from_secs(30),
             upload_expiry: Duration::from_hours(24),
+            audit: AuditTo::Off,
             limits: Limits::default(),
         }
     }
@@ -158,8 +165,11 @@ impl Config {
         set(&mut config.lock_wait, storage.duration(&mut problems, "lock_wait"));
         set(&mut config.upload_expiry, storage.deadline(&mut problems, "upload_expiry"));
         storage.finish(&mut problems, &["data", "reserve", "lock_wait", "upload_expiry"]);
+        let mut audit = root.table(&mut problems, "audit");
+        config.read_audit(&mut audit, &mut problems, home);
+        audit.finish(&mut problems, &["file"]);
         config.limits.read(root.table(&mut problems, "limits"), &mut problems);
-        root.finish(&mut problems, &["listen", "probe", "admin_socket", "tls", "access", "storage", "limits"]);
+        root.finish(&mut problems, &["listen", "probe", "admin_socket", "tls", "access", "storage", "audit", "limits"]);
         match problems.into_found() {
             found if found.is_empty() => Ok(config),
             found => Err(found),
@@ -177,6 +187,16 @@ impl Config {
         if let Some(socket) = root.string(problems, "admin_socket") {
             self.admin_socket = (socket.value != "off").then(|| home.join(socket.value));
         }
+    }
+
+    fn read_audit(&mut self, audit: &mut Table<'_>, problems: &mut Problems<'_>, home: &Path) {
+        let to = audit.parsed(problems, "file", "a path, \"stdout\" or \"off\"", |text| match text {
+            "" => None,
+            "off" => Some(AuditTo::Off),
+            "stdout" => Some(AuditTo::Stdout),
+            path => Some(AuditTo::File(home.join(path))),
+        });
+        set(&mut self.audit, to);
     }
 }
 
@@ -237,7 +257,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 19, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 20, "a key without its line in the template");
     }
 
     #[test]

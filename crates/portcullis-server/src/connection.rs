@@ -65,7 +65,11 @@ pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<A
     let session = Arc::new(Session { app, peer, moves: Arc::clone(&moves), end: Notify::new() });
     let requests = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&requests), request));
-    let stream = TokioIo::new(Watched::new(Parting::new(stream), Arc::clone(&moves)));
+    let stream = TokioIo::new(Watched::new(
+        Parting::new(stream),
+        Arc::clone(&moves),
+        session.app.events.counters.traffic.clone(),
+    ));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut closing: Option<Instant> = None;
     loop {

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::config::Config;
 use crate::document::Problem;
+use crate::events::Events;
 use crate::policy::Policy;
 use crate::watch::Stamps;
 
@@ -29,13 +30,14 @@ pub(crate) struct Generation {
     pub(crate) policy: Policy,
     pub(crate) since: OffsetDateTime,
     /// What is on its deny list.
-    deny: Vec<DenyEntry>,
+    pub(crate) deny: Vec<DenyEntry>,
 }
 
 /// The generation in force, and how to make the next one.
 #[derive(Debug)]
 pub(crate) struct Generations {
     files: Files,
+    pub(crate) events: Arc<Events>,
     current: ArcSwap<Generation>,
     /// Held while a generation is built, so that two reloads cannot swap in the wrong order.
     last: Mutex<LastLoad>,
@@ -69,7 +71,13 @@ impl Generations {
         let stamps = files.stamps();
         let first = files.load(1)?;
         let last = Mutex::new(LastLoad { stamps, refused: Vec::new() });
-        Ok(Self { files, current: ArcSwap::from_pointee(first), last })
+        Ok(Self { files, events: Arc::default(), current: ArcSwap::from_pointee(first), last })
+    }
+
+    /// The same; from now on `events` is told of each change, and first of what is in force.
+    pub(crate) fn telling(self, events: Arc<Events>) -> Self {
+        events.trust_changed(None, &self.current());
+        Self { events, ..self }
     }
 
     pub(crate) fn current(&self) -> Arc<Generation> {
@@ -98,7 +106,7 @@ impl Generations {
         match self.files.load(number) {
             Ok(generation) => {
                 tracing::info!(generation = number, "trust is reloaded and in force");
-                self.current.store(Arc::new(generation));
+                self.put_in_force(generation);
                 last.refused.clear();
                 Ok(number)
             }
@@ -106,6 +114,7 @@ impl Generations {
                 for problem in &problems {
                     tracing::error!(%problem, "trust is not reloaded, the generation before stays in force");
                 }
+                self.events.trust_refused(self.current().number, &problems);
                 last.refused.clone_from(&problems);
                 self.restrict(number);
                 Err(problems)
@@ -123,13 +132,19 @@ impl Generations {
         }
         let trust = Arc::new(current.tls.trust().denying_also(&new));
         tracing::warn!(generation = number, lines = new.len(), "new lines of the deny list are in force all the same");
-        self.current.store(Arc::new(Generation {
+        self.put_in_force(Generation {
             number,
             tls: current.tls.with_trust(trust),
             policy: current.policy.clone(),
             since: OffsetDateTime::now_utc(),
             deny: [current.deny.as_slice(), &new].concat(),
-        }));
+        });
+    }
+
+    fn put_in_force(&self, generation: Generation) {
+        let generation = Arc::new(generation);
+        let before = self.current.swap(Arc::clone(&generation));
+        self.events.trust_changed(Some(&before), &generation);
     }
 
     /// Whether every line of the deny list that can be read is in force, whatever became of the rest.

@@ -26,6 +26,7 @@ mod config;
 mod connection;
 mod document;
 mod error;
+mod events;
 mod expiry;
 mod generation;
 mod peer;
@@ -51,11 +52,15 @@ use tokio::sync::Semaphore;
 
 pub use config::{Config, Limits, TEMPLATE};
 pub use document::Problem;
+pub use events::audit::AuditTo;
+pub use events::clients::SeenClient;
 pub use policy::{Action, Caller, Policy, RuleVerdict};
 pub use status::{OwnCertificate, Status};
 
 use crate::accept::Shared;
 use crate::app::App;
+use crate::events::Events;
+use crate::events::audit::Audit;
 use crate::generation::Generations;
 use crate::recent::RecentBlobs;
 use crate::slots::Slots;
@@ -80,6 +85,16 @@ pub enum ServerError {
     Probe {
         /// The address.
         address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The audit cannot be written.
+    #[error(
+        "the audit cannot be written to {to}: {source}; set `audit.file` in the config file to another path, \"stdout\" or \"off\""
+    )]
+    Audit {
+        /// The file, or `stdout`.
+        to: String,
         /// Why not.
         source: io::Error,
     },
@@ -109,8 +124,21 @@ impl Server {
     /// Loads trust, policy and the server's certificate, then opens the data directory, waiting for its lock.
     ///
     /// # Errors
-    /// [`ServerError::Trust`] with every problem; nothing was opened then.
+    /// [`ServerError::Trust`] with every problem; nothing was opened then. [`ServerError::Audit`] where the audit shall
+    /// go to standard output, which is the program's to give: [`Server::open_with_output`].
     pub fn open(config: Config) -> Result<Self, ServerError> {
+        Self::open_with(config, None)
+    }
+
+    /// As [`Server::open`]; `output` is where an audit to `"stdout"` goes.
+    ///
+    /// # Errors
+    /// As [`Server::open`].
+    pub fn open_with_output(config: Config, output: Box<dyn io::Write + Send>) -> Result<Self, ServerError> {
+        Self::open_with(config, Some(output))
+    }
+
+    fn open_with(config: Config, output: Option<Box<dyn io::Write + Send>>) -> Result<Self, ServerError> {
         let generations = Generations::start(&config).map_err(|problems| ServerError::Trust { problems })?;
         let options = StoreOptions {
             lock_wait: config.lock_wait,
@@ -119,7 +147,8 @@ impl Server {
             ..StoreOptions::default()
         };
         let store = Store::open(&config.data, &options)?;
-        Ok(Self { config, store, generations: Arc::new(generations) })
+        let events = Arc::new(Events::new(open_audit(&config.audit, output)?));
+        Ok(Self { config, store, generations: Arc::new(generations.telling(events)) })
     }
 
     /// Loads and checks everything a start would, without touching the data.
@@ -151,11 +180,13 @@ impl Server {
         // As many as the default gives one address of the connections: a sixteenth.
         let handshakes_per_address = (limits.handshakes / 16).max(1);
         let slots = Slots::new(limits.connections, limits.connections_per_address, handshakes_per_address);
+        let events = Arc::clone(&self.generations.events);
         let inside = Arc::new(Inside {
             listen,
             generations: Arc::clone(&self.generations),
             store: self.store.clone(),
             slots: Arc::clone(&slots),
+            events: Arc::clone(&events),
             since: OffsetDateTime::now_utc(),
         });
         // Keeps the data directory's lock until the socket is gone: a server that waits for it makes its own.
@@ -174,7 +205,12 @@ impl Server {
         }
         let shared = Shared {
             handshakes: Semaphore::new(self.config.limits.handshakes),
-            app: Arc::new(App { store: self.store, limits: self.config.limits, recent: RecentBlobs::default() }),
+            app: Arc::new(App {
+                store: self.store,
+                limits: self.config.limits,
+                recent: RecentBlobs::default(),
+                events: Arc::clone(&events),
+            }),
             generations: self.generations,
             slots,
         };
@@ -195,6 +231,8 @@ impl Server {
             let _ = std::fs::remove_file(path);
         }
         drop(store);
+        // Blocks for a moment, and only where somebody wants the lines.
+        let _ = tokio::task::spawn_blocking(move || events.audit.close()).await;
         Ok(())
     }
 }
@@ -216,6 +254,20 @@ impl Handle {
 /// As [`Server::open`] and [`Server::run`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     Server::open(config)?.run(listener, shutdown).await
+}
+
+fn open_audit(to: &AuditTo, output: Option<Box<dyn io::Write + Send>>) -> Result<Audit, ServerError> {
+    let audit = match (to, output) {
+        (AuditTo::Off, _) => Ok(Audit::default()),
+        (AuditTo::File(path), _) => Audit::to_file(path.clone()),
+        (AuditTo::Stdout, Some(output)) => Audit::to_output(output),
+        (AuditTo::Stdout, None) => Err(io::Error::other("this program gives the server no standard output")),
+    };
+    let to = || match to {
+        AuditTo::File(path) => path.display().to_string(),
+        AuditTo::Stdout | AuditTo::Off => "stdout".to_owned(),
+    };
+    audit.map_err(|source| ServerError::Audit { to: to(), source })
 }
 
 fn lines(problems: &[Problem]) -> impl fmt::Display {

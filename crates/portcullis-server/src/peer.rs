@@ -11,6 +11,7 @@ use portcullis_tls::{Accepted, Identity, Refusal, TrustedBy};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use crate::events::Events;
 use crate::generation::{Generation, Generations};
 
 /// A peer that proved its key in the handshake.
@@ -41,11 +42,21 @@ impl Peer {
     ) -> Result<Self, Refusal> {
         let generation = generations.current();
         let accepted = generation.tls.trust().judge(&chain, OffsetDateTime::now_utc())?;
+        generations.events.accepted(address, accepted.identity());
         Ok(Self { address, chain, generations, verdict: Mutex::new(Verdict { generation, accepted }) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The verdict that was given last, for those who tell of the peer: it may be void by now.
+    pub(crate) fn last(&self) -> Accepted {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone()
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.generations.events
     }
 
     /// The generation in force and the identity it gives the peer.
@@ -67,7 +78,7 @@ impl Peer {
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.trusted_by() {
-            TrustedBy::Pin(name) => write!(f, "pin:{name}"),
+            pin @ TrustedBy::Pin(_) => write!(f, "{pin}"),
             TrustedBy::Ca(_) => write!(f, "{}", self.0.certificate().facts().subject),
         }?;
         write!(f, " ({})", self.0.fingerprint())

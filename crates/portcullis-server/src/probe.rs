@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::events::metrics;
 use crate::side::{self, Bounds};
 use crate::status::{self, Inside};
 
@@ -28,19 +30,40 @@ pub(crate) async fn run(listener: TcpListener, inside: Arc<Inside>, stop: watch:
 }
 
 fn answer(inside: &Inside, request: &Request<Incoming>, details: bool) -> Response<Full<Bytes>> {
+    if let (&Method::GET | &Method::HEAD, "/metrics") = (request.method(), request.uri().path()) {
+        return metrics(inside);
+    }
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/livez") => (StatusCode::OK, "ok\n".to_owned()),
         (&Method::GET | &Method::HEAD, "/readyz") => {
             let problems = status::not_ready(inside);
-            match (problems.is_empty(), details) {
-                (true, _) => (StatusCode::OK, "ok\n".to_owned()),
-                (false, true) => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
-                (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-            }
+            let (status, word) = if problems.is_empty() {
+                (StatusCode::OK, "ok\n")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            };
+            (status, if details { word.to_owned() + &detailed(inside, &problems) } else { word.to_owned() })
         }
-        _ => (StatusCode::NOT_FOUND, "/livez and /readyz are here\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n".to_owned()),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    response
+}
+
+fn detailed(inside: &Inside, problems: &[String]) -> String {
+    let line = |word: &str, text: &String| format!("{word}: {text}\n");
+    let not_ready = problems.iter().map(|text| line("not ready", text));
+    let degraded = status::degraded(inside);
+    let refused = status::refused(inside);
+    let degraded = degraded.iter().map(|text| line("degraded", text));
+    not_ready.chain(degraded).chain(refused.iter().map(|text| line("not in force", text))).collect()
+}
+
+/// For whoever reaches the port: nothing in it names a client or a repository.
+fn metrics(inside: &Inside) -> Response<Full<Bytes>> {
+    // Writing into a String cannot fail.
+    let mut response = Response::new(Full::from(metrics::page(inside).unwrap_or_default()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::events::Events;
 use crate::generation::Generations;
 use crate::slots::Slots;
 
@@ -19,6 +20,7 @@ pub(crate) struct Inside {
     pub(crate) generations: Arc<Generations>,
     pub(crate) store: Store,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) events: Arc<Events>,
     pub(crate) since: OffsetDateTime,
 }
 
@@ -53,6 +55,8 @@ pub struct Status {
     pub refused: Vec<String>,
     /// Why the server is not ready; empty when it is.
     pub not_ready: Vec<String>,
+    /// What is wrong although it is ready; empty when nothing is.
+    pub degraded: Vec<String>,
 }
 
 /// The server's own certificate, in short.
@@ -83,17 +87,15 @@ pub(crate) fn read(inside: &Inside) -> Status {
         connections: inside.slots.count(),
         open_uploads: health.open_uploads,
         damaged: health.damaged,
-        refused: inside.generations.refused().iter().map(ToString::to_string).collect(),
+        refused: refused(inside),
         not_ready: not_ready(inside),
+        degraded: degraded(inside),
     }
 }
 
 /// Why a load balancer should send nobody here.
 pub(crate) fn not_ready(inside: &Inside) -> Vec<String> {
     let mut reasons = Vec::new();
-    if let Some(reason) = inside.store.health().read_only {
-        reasons.push(format!("the store is read-only: {reason}"));
-    }
     let generation = inside.generations.current();
     if let Some(leaf) = generation.tls.chain().first() {
         let not_after = leaf.facts().not_after;
@@ -102,6 +104,18 @@ pub(crate) fn not_ready(inside: &Inside) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// What somebody should look at, while pulls go on. Only one process can own the data: to send its clients away would
+/// send them nowhere.
+pub(crate) fn degraded(inside: &Inside) -> Vec<String> {
+    let read_only = inside.store.health().read_only;
+    read_only.map(|reason| format!("the store is read-only, pushes are refused: {reason}")).into_iter().collect()
+}
+
+/// Why the files as they are now are not in force.
+pub(crate) fn refused(inside: &Inside) -> Vec<String> {
+    inside.generations.refused().iter().map(ToString::to_string).collect()
 }
 
 fn own_certificate(chain: &[portcullis_certs::Certificate]) -> OwnCertificate {
@@ -124,7 +138,7 @@ fn name(name: &AltName) -> Option<String> {
     }
 }
 
-fn rfc3339(time: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     // Fails only outside of the years 0 to 9999.
     time.format(&Rfc3339).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Why a client certificate is refused, and which alert says so on the wire.
 
 use portcullis_certs::Certificate;
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 use time::OffsetDateTime;
 
 /// The verdict's reason. Each stands for one TLS alert (design §3; RFC 8446 §6.2).
@@ -72,7 +72,22 @@ impl Refusal {
     /// The rustls error whose alert says this on the wire. Never `ApplicationVerificationFailure`: clients translate
     /// alerts, so each must be exact.
     pub(crate) fn to_rustls(&self) -> Error {
-        Error::InvalidCertificate(match self {
+        Error::InvalidCertificate(self.certificate_error())
+    }
+
+    /// The alert that says this on the wire, as RFC 8446 §6.2 spells it.
+    pub fn alert(&self) -> &'static str {
+        match AlertDescription::from(self.certificate_error()) {
+            AlertDescription::BadCertificate | AlertDescription::DecodeError => "bad_certificate",
+            AlertDescription::CertificateRevoked => "certificate_revoked",
+            AlertDescription::CertificateExpired => "certificate_expired",
+            AlertDescription::UnsupportedCertificate => "unsupported_certificate",
+            _ => "unknown_ca",
+        }
+    }
+
+    fn certificate_error(&self) -> CertificateError {
+        match self {
             Self::Unreadable => CertificateError::BadEncoding,
             Self::Denied { .. } => CertificateError::Revoked,
             Self::Expired { .. } | Self::NotYetValid { .. } => CertificateError::Expired,
@@ -80,6 +95,6 @@ impl Refusal {
                 CertificateError::UnknownIssuer
             }
             Self::Usage { .. } | Self::Unsupported { .. } => CertificateError::InvalidPurpose,
-        })
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,6 +59,16 @@ pub enum TrustedBy {
     Pin(String),
     /// It was issued below the CA of this name (the file's stem in `trust/cas`).
     Ca(String),
+}
+
+impl fmt::Display for TrustedBy {
+    /// `pin:NAME` or `ca:NAME`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pin(name) => write!(f, "pin:{name}"),
+            Self::Ca(name) => write!(f, "ca:{name}"),
+        }
+    }
 }
 
 /// A certificate in `trust/cas` that does not pass the gate.
@@ -116,6 +127,13 @@ impl TrustStore {
     /// How many CAs and pins are trusted.
     pub fn counts(&self) -> (usize, usize) {
         (self.anchors.len(), self.pins.len())
+    }
+
+    /// Every anchor and pin, with the name that it gives to those it makes trusted.
+    pub fn certificates(&self) -> impl Iterator<Item = (TrustedBy, &Certificate)> {
+        let anchors = self.anchors.iter().map(|anchor| (TrustedBy::Ca(anchor.name.clone()), &anchor.certificate));
+        let pins = self.pins.values().map(|pin| (TrustedBy::Pin(pin.name.clone()), &pin.certificate));
+        anchors.chain(pins)
     }
 
     /// The names of the CAs, as rules may use them.

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use cert::{CertCommand, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
 pub(crate) use install::{EngineWord, InstallArgs};
-pub(crate) use serve::{AskArgs, ServeArgs, UpArgs};
+pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
     ClientArgs, CopyArgs, DeleteArgs, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
 };
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     /// Delete a tag, or a manifest with all its tags
     Delete(DeleteArgs),
     /// Ask the running server about itself
-    Status(AskArgs),
+    Status(StatusArgs),
     /// Have the running server read trust, policy and certificate again
     Reload(AskArgs),
 }

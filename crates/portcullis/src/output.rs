@@ -33,6 +33,11 @@ pub(crate) fn bytes(result: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Where a program that runs for long writes lines of its own making.
+pub(crate) fn lines() -> Box<dyn Write + Send> {
+    Box::new(io::stdout())
+}
+
 /// The result as JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?);

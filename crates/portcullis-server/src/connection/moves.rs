@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::events::metrics::Traffic;
 
 /// Less than this within `body_timeout` is no answer under way: pings and acknowledgements are that small.
 const LEAST_BYTES: u64 = 1024;
@@ -64,6 +65,7 @@ pub(super) struct Sending(Arc<Moves>);
 pub(super) struct Watched<S> {
     stream: S,
     moves: Arc<Moves>,
+    traffic: Traffic,
 }
 
 impl Moves {
@@ -148,8 +150,13 @@ impl Drop for Sending {
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, moves: Arc<Moves>) -> Self {
-        Self { stream, moves }
+    pub(super) fn new(stream: S, moves: Arc<Moves>, traffic: Traffic) -> Self {
+        Self { stream, moves, traffic }
+    }
+
+    fn note_written(&self, bytes: usize) {
+        self.moves.note_written(bytes);
+        self.traffic.sent.inc_by(bytes as u64);
     }
 }
 
@@ -157,8 +164,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
+        let read = buf.filled().len() - before;
+        if read > 0 {
             self.moves.note_read();
+            self.traffic.received.inc_by(read as u64);
         }
         Poll::Ready(Ok(()))
     }
@@ -167,7 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.moves.note_written(written);
+        self.note_written(written);
         Poll::Ready(Ok(written))
     }
 
@@ -177,7 +186,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
-        self.moves.note_written(written);
+        self.note_written(written);
         Poll::Ready(Ok(written))
     }
 

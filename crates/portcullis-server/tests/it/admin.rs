@@ -24,7 +24,7 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-async fn status(socket: &Path) -> Status {
+pub(crate) async fn status(socket: &Path) -> Status {
     // The socket is bound before the server answers anybody, but `serve` does not wait for it.
     within("the socket", async {
         loop {
@@ -149,7 +149,7 @@ async fn a_directory_that_others_use_is_left_as_it_is() {
     assert!(!shared.join("admin.sock").exists());
 }
 
-async fn probe(address: SocketAddr, request: &str) -> String {
+pub(crate) async fn probe(address: SocketAddr, request: &str) -> String {
     let mut stream = tcp(address).await;
     let head = format!("{request} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -159,7 +159,7 @@ async fn probe(address: SocketAddr, request: &str) -> String {
 }
 
 /// A server whose probe listens on `ip`, at a port that was free a moment ago.
-async fn with_probe(ip: &str, home: Home) -> io::Result<(Site, SocketAddr)> {
+pub(crate) async fn with_probe(ip: &str, home: Home) -> io::Result<(Site, SocketAddr)> {
     let free = std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
     let top = format!("probe = \"{free}\"\nadmin_socket = \"off\"\n");
     let site = Home { top, ..home }.serve().await;
@@ -181,7 +181,7 @@ async fn probes_of_a_server_that_is_well() {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
         assert!(probe(address, &format!("HEAD {path}")).await.ends_with("\r\n\r\n"));
     }
-    for request in ["GET /", "GET /v2/", "POST /livez", "GET /livez/x", "GET /metrics"] {
+    for request in ["GET /", "GET /v2/", "POST /livez", "GET /livez/x", "POST /metrics"] {
         let answer = probe(address, request).await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
     }

@@ -223,6 +223,12 @@ pub(crate) async fn tcp(address: SocketAddr) -> TcpStream {
     tcp_from(own_address(), address).await.unwrap()
 }
 
+/// As the server writes it.
+pub(crate) fn fingerprint(pair: &Pair) -> String {
+    let der = rustls_pki_types::CertificateDer::from(pair.cert_der().to_vec());
+    portcullis_certs::Certificate::from_der(der).unwrap().fingerprint().to_string()
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     Digest::of(Algorithm::Sha256, bytes)
 }

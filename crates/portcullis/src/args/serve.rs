@@ -39,6 +39,15 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// List the clients of the last 7 days instead, whose certificate ends next first
+    #[arg(long)]
+    pub(crate) clients: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct AskArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,

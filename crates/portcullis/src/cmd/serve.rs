@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 /// Serves until a signal; `ready` is called when everything is checked and open, before the first connection.
 pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     output::start_log(log_json);
-    let server = Server::open(config)?;
+    let server = Server::open_with_output(config, output::lines())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(64).build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -1,20 +1,42 @@
 //! `portcullis status`: what the running server says about itself.
 
-use portcullis_server::{Status, admin};
+use std::path::Path;
 
-use crate::args::AskArgs;
+use portcullis_server::{SeenClient, Status, admin};
+
+use crate::args::StatusArgs;
 use crate::cmd::ask;
 use crate::home::Home;
 use crate::output;
 
-pub(crate) fn run(args: &AskArgs) -> anyhow::Result<()> {
-    let home = Home::existing(args.home.home.as_deref())?;
-    let status = ask::ask(admin::status(&ask::socket(&home)?))?;
-    if args.json {
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+    let home = Home::existing(args.ask.home.home.as_deref())?;
+    let socket = ask::socket(&home)?;
+    if args.clients {
+        return list_clients(&socket, args.ask.json);
+    }
+    let status = ask::ask(admin::status(&socket))?;
+    if args.ask.json {
         return output::json(&status);
     }
     for line in lines(&status) {
         output::line(&line);
+    }
+    Ok(())
+}
+
+fn list_clients(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let clients = ask::ask(admin::clients(socket))?;
+    if json {
+        return output::json(&clients);
+    }
+    for SeenClient { subject, trusted_by, fingerprint, not_after, last_seen, address } in &clients {
+        output::line(&format!(
+            "until {not_after}  {subject} ({trusted_by}) {fingerprint}, last seen {last_seen} from {address}"
+        ));
+    }
+    if clients.is_empty() {
+        output::note("no client was let in within 7 days, or since the server was started");
     }
     Ok(())
 }
@@ -37,6 +59,7 @@ fn lines(status: &Status) -> Vec<String> {
             .push(format!("damaged      {} links or manifests, treated as absent; the log names them", status.damaged));
     }
     lines.extend(status.refused.iter().map(|problem| format!("not in force: {problem}")));
+    lines.extend(status.degraded.iter().map(|problem| format!("degraded: {problem}")));
     lines.extend(status.not_ready.iter().map(|problem| format!("not ready: {problem}")));
     lines
 }

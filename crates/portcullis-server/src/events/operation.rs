@@ -1,0 +1,109 @@
+//! What a request is about, in the few words that a counter's label and an audit line need.
+
+use http::StatusCode;
+use portcullis_oci::{Endpoint, ManifestReference, RouteError, UploadStart};
+
+/// One request's endpoint; for what writes and removes, with what it names.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    name: &'static str,
+    kind: Kind,
+    repository: Option<String>,
+    reference: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing in a repository.
+    Other,
+    Pull,
+    /// What ends with 201 has put something into a repository.
+    Push,
+    /// What ends with 202 has taken something out of one.
+    Delete,
+    /// A step of a push, or its end: an upload that is asked about, gone on with or given up.
+    Upload,
+}
+
+impl Operation {
+    pub(crate) fn of(endpoint: &Result<Endpoint, RouteError>) -> Self {
+        use Endpoint as E;
+        let Ok(endpoint) = endpoint else { return Self::new("none", Kind::Other) };
+        match endpoint {
+            E::Base => Self::new("base", Kind::Other),
+            E::Catalog { .. } => Self::new("catalog", Kind::Other),
+            E::ListTags { .. } => Self::new("list_tags", Kind::Pull),
+            E::Referrers { .. } => Self::new("referrers", Kind::Pull),
+            E::GetManifest { .. } => Self::new("get_manifest", Kind::Pull),
+            E::HeadManifest { .. } => Self::new("head_manifest", Kind::Pull),
+            E::GetBlob { .. } => Self::new("get_blob", Kind::Pull),
+            E::HeadBlob { .. } => Self::new("head_blob", Kind::Pull),
+            E::UploadStatus { .. } => Self::new("upload_status", Kind::Upload),
+            E::AppendUpload { .. } => Self::new("append_upload", Kind::Upload),
+            E::CancelUpload { .. } => Self::new("cancel_upload", Kind::Upload),
+            E::StartUpload { repository, start } => {
+                let digest = match start {
+                    UploadStart::Session { .. } => None,
+                    UploadStart::Monolithic { digest } | UploadStart::Mount { digest, .. } => Some(digest.to_string()),
+                };
+                Self::on("start_upload", Kind::Push, repository.as_str(), digest)
+            }
+            E::FinishUpload { repository, digest, .. } => {
+                Self::on("finish_upload", Kind::Push, repository.as_str(), Some(digest.to_string()))
+            }
+            E::PutManifest { repository, reference, .. } => {
+                Self::on("put_manifest", Kind::Push, repository.as_str(), Some(text(reference)))
+            }
+            E::DeleteManifest { repository, reference } => {
+                Self::on("delete_manifest", Kind::Delete, repository.as_str(), Some(text(reference)))
+            }
+            E::DeleteBlob { repository, digest } => {
+                Self::on("delete_blob", Kind::Delete, repository.as_str(), Some(digest.to_string()))
+            }
+        }
+    }
+
+    /// The label of a counter: one of a fixed few.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The right that it needs.
+    pub(crate) fn action(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Other => None,
+            Kind::Pull => Some("pull"),
+            Kind::Push | Kind::Upload => Some("push"),
+            Kind::Delete => Some("delete"),
+        }
+    }
+
+    /// The audit event that an answer with this status stands for.
+    pub(crate) fn done(&self, status: StatusCode) -> Option<&'static str> {
+        match (self.kind, status) {
+            (Kind::Push, StatusCode::CREATED) => Some("push"),
+            (Kind::Delete, StatusCode::ACCEPTED) => Some("delete"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn repository(&self) -> Option<&str> {
+        self.repository.as_deref()
+    }
+
+    pub(crate) fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, repository: None, reference: None }
+    }
+
+    fn on(name: &'static str, kind: Kind, repository: &str, reference: Option<String>) -> Self {
+        Self { name, kind, repository: Some(repository.to_owned()), reference }
+    }
+}
+
+fn text(reference: &ManifestReference) -> String {
+    reference.to_string()
+}
