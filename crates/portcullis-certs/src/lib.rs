@@ -20,7 +20,6 @@ mod fault;
 mod fault_text;
 mod finding;
 
-pub mod engine_files;
 mod host_certs;
 mod predict;
 mod profile;

@@ -5,12 +5,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use portcullis_oci::RepositoryName;
-use portcullis_tls::{Refusal, RefusedPeer};
-use time::OffsetDateTime;
+use portcullis_tls::Refusal;
 
-use crate::peer::Peer;
+use crate::peer::{Described, Peer};
 use crate::policy::{Action, Caller};
-use crate::reason::Reason;
 
 /// The right to read a repository.
 #[derive(Debug)]
@@ -43,13 +41,14 @@ pub(crate) struct AfterBody<A>(Permit<A>);
 #[derive(Debug)]
 pub(crate) enum Denied {
     /// The peer is no longer trusted at all.
-    Refused {
-        reason: Reason,
-        /// With the line or the pin that decided: for the log, never for the peer.
-        refusal: Refusal,
-    },
+    Refused(Refusal),
     /// No rule allows it.
-    NotAllowed { reason: Reason, action: Action, repository: RepositoryName },
+    NotAllowed {
+        /// The peer's own certificate, described.
+        peer: String,
+        action: Action,
+        repository: RepositoryName,
+    },
 }
 
 impl Right for Pull {
@@ -91,12 +90,10 @@ impl<A: Right> Permit<A> {
         &self.peer
     }
 
-    /// What an upload session belongs to: this very certificate, or all without one, who know its random name only.
+    /// What an upload session belongs to: this very certificate.
     pub(crate) fn owner(&self) -> Result<String, Denied> {
-        Ok(match self.peer.now()?.1 {
-            Caller::Trusted(identity) => identity.fingerprint().to_string(),
-            Caller::Anonymous => "anonymous".to_owned(),
-        })
+        let (_, accepted) = self.peer.now().map_err(Denied::Refused)?;
+        Ok(accepted.identity().fingerprint().to_string())
     }
 }
 
@@ -107,40 +104,40 @@ impl<A: Right> AfterBody<A> {
 }
 
 impl Denied {
-    /// What the peer is told.
-    pub(crate) const fn reason(&self) -> &Reason {
-        match self {
-            Self::Refused { reason, .. } | Self::NotAllowed { reason, .. } => reason,
-        }
-    }
-
-    /// The same with the line or the pin that decided, which the peer is not told.
+    /// As [`Display`](fmt::Display), with the line or the pin that decided: what the peer is not told.
     pub(crate) fn for_the_operator(&self) -> String {
         match self {
-            Self::Refused { refusal, .. } => refusal.to_string(),
-            Self::NotAllowed { reason, .. } => reason.to_string(),
+            Self::Refused(refusal) => refusal.to_string(),
+            Self::NotAllowed { .. } => self.to_string(),
         }
-    }
-}
-
-impl From<Box<RefusedPeer>> for Denied {
-    fn from(peer: Box<RefusedPeer>) -> Self {
-        Self::Refused { reason: Reason::refused(&peer, OffsetDateTime::now_utc()), refusal: peer.refusal }
     }
 }
 
 impl fmt::Display for Denied {
+    /// Describes the peer's own certificate and what to do; never rules or lists of CAs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason().fmt(f)
+        match self {
+            // Which line denies it, or which pin issued it, is the operator's to know.
+            Self::Refused(Refusal::Denied { .. }) => f.write_str("the certificate is revoked"),
+            Self::Refused(Refusal::IssuedByPin { .. }) => write!(f, "{}", Refusal::UnknownIssuer),
+            Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::NotAllowed { peer, action, repository } => write!(
+                f,
+                "{peer} may not {} in {repository}; who runs this registry can allow it in policy.toml",
+                action.as_str()
+            ),
+        }
     }
 }
 
 fn check<A: Right>(peer: &Peer, repository: &RepositoryName) -> Result<(), Denied> {
-    let (generation, caller) = peer.now()?;
+    let (generation, accepted) = peer.now().map_err(Denied::Refused)?;
+    let identity = accepted.identity();
+    let caller = Caller::Trusted(identity.clone());
     match generation.policy.allows(&caller, A::ACTION, repository) {
         Some(_) => Ok(()),
         None => Err(Denied::NotAllowed {
-            reason: Reason::not_allowed(&caller, A::ACTION, repository),
+            peer: Described(identity).to_string(),
             action: A::ACTION,
             repository: repository.clone(),
         }),

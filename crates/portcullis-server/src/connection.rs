@@ -3,7 +3,6 @@
 
 mod moves;
 mod parting;
-pub(crate) mod refused;
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use portcullis_oci::RepositoryName;
 use portcullis_tls::{Identity, TrustStore};
-use serde::Serialize;
 
 use crate::document::{Located, Problem, Problems, Table};
 
@@ -45,7 +44,7 @@ pub struct Policy {
 }
 
 /// What one rule says to a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleVerdict {
     /// The rule's line in the policy file.
     pub line: usize,
@@ -136,11 +135,6 @@ impl Policy {
             RuleVerdict { line: rule.line, misses }
         };
         self.rules.iter().map(verdict).collect()
-    }
-
-    /// Whether whoever shows no certificate may do anything at all.
-    pub(crate) fn knows_anonymous(&self) -> bool {
-        self.rules.iter().any(|rule| rule.whom == Whom::Anonymous)
     }
 
     /// Holds the policy against the trust it shall be in force with.

@@ -41,16 +41,20 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Removes every object below a prefix. `false`: there was none.
     fn delete_below(&self, prefix: &Prefix) -> Result<bool, StoreError>;
 
+    /// Makes an object as young as one written now. An error leaves it as it was. A power cut may undo it.
+    fn renew(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// The clock by which objects age: seconds since 1970.
+    fn now(&self) -> u64;
+
     /// Takes an object out of sight but keeps its bytes, as retired at `seconds` since 1970. `None`: it was not there;
     /// otherwise its size. A power cut may bring it back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
     fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError>;
 
     /// Brings back what was retired under `key` last; it replaces what is there now. `false`: nothing is left of it.
     fn restore(&self, key: &Key) -> Result<bool, StoreError>;
 
     /// Removes at most `n` of the objects that were retired before `seconds`, for good, the oldest first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its callers, the collector and fsck, come next"))]
     fn reap(&self, seconds: u64, n: usize) -> Result<Reaped, StoreError>;
 
     /// Moves an object to another key, where it replaces what is there. `false`: it was not there. A power cut may bring
@@ -138,6 +142,8 @@ pub(crate) struct Reaped {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) size: u64,
+    /// When it was written or renewed: seconds since 1970.
+    pub(crate) written: u64,
     /// On a disk inode, seconds and nanoseconds of the change; in memory a counter.
     pub(crate) version: (u64, i64, i64),
 }

@@ -36,10 +36,15 @@ impl Store {
         Ok(object.filter(|_| plausible).map(|object| Blob { object }))
     }
 
-    /// The size of a blob of the repository. `Some` is a promise: what was found is durable.
+    /// The size of a blob of the repository. `Some` is a promise: what was found is durable, and no collection takes it
+    /// within three quarters of [`StoreOptions::grace`](crate::StoreOptions::grace).
     pub fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let _digest = self.inner.lock_digest(digest);
-        Ok(self.inner.find_blob(repository, digest)?.map(|(_, size)| size))
+        let found = self.inner.find_blob(repository, digest)?;
+        if let Some((target, _)) = &found {
+            self.inner.promise(repository, &layout::layer_link(repository, digest), digest, target)?;
+        }
+        Ok(found.map(|(_, size)| size))
     }
 
     /// Whether the repository has the blob: what a manifest's config and layers are checked with.
@@ -53,7 +58,9 @@ impl Store {
         let _digest = self.inner.lock_digest(digest);
         match self.inner.find_blob(from, digest)? {
             Some((target, _)) if target == *digest => {
-                self.inner.write_link(&layout::layer_link(to, digest), digest)?;
+                let link = layout::layer_link(to, digest);
+                self.inner.write_link(&link, digest)?;
+                self.inner.promise(to, &link, digest, digest)?;
                 Ok(true)
             }
             _ => Ok(false),

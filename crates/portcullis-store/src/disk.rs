@@ -7,8 +7,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 
 /// The data directory of one store.
 pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
@@ -25,6 +26,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn remove_directory(&self, path: &str) -> io::Result<()>;
     /// Names that are not UTF-8 are left out: nothing of the store's has such a name.
     fn list(&self, path: &str, each: &mut dyn FnMut(&str, Kind)) -> io::Result<()>;
+    /// Sets the modification time of a file to now.
+    fn touch(&self, path: &str) -> io::Result<()>;
     /// Makes the entries of a directory durable, not what they point to.
     fn sync_directory(&self, path: &str) -> io::Result<()>;
     /// Makes everything on the filesystem durable.
@@ -33,6 +36,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn free(&self) -> io::Result<u64>;
     /// A text that changes whenever unsynced bytes may have been lost.
     fn boot_id(&self) -> String;
+    /// Seconds since 1970, by the clock that gives files their times.
+    fn now(&self) -> u64;
 
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
@@ -144,6 +149,13 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    fn touch(&self, path: &str) -> io::Result<()> {
+        // Both times to "now": that wants the right to write and no more, where a time of our choice wants the owner.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        Ok(rustix::fs::utimensat(&self.root, path, &times, AtFlags::empty())?)
+    }
+
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.open_directory(path)?)?)
     }
@@ -161,6 +173,10 @@ impl Disk for RealDisk {
         // Where /proc is hidden every start counts as another boot: uploads are then hashed again, never trusted.
         fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim_end().to_owned())
+    }
+
+    fn now(&self) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     fn read_at(&self, file: &OwnedFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -42,6 +42,9 @@ pub enum StoreError {
         /// What the kernel said.
         reason: String,
     },
+    /// A collection runs already: there is one at a time.
+    #[error("a garbage collection runs already")]
+    Collecting,
     /// No such upload in this repository for this owner.
     #[error("upload {id} is unknown")]
     UploadUnknown {

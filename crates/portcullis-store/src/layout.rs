@@ -66,6 +66,11 @@ pub(crate) fn blob_data(digest: &Digest) -> Key {
     Key(format!("{BLOBS}/{}/{}/{hex}/data", digest.algorithm(), &hex[..2]))
 }
 
+/// Two hex digits for each part of the blobs of one algorithm.
+pub(crate) fn blobs(algorithm: Algorithm) -> Prefix {
+    Prefix(format!("{BLOBS}/{algorithm}"))
+}
+
 /// All blobs and manifests of one algorithm whose hex digits begin with these two: their names are the hex digits.
 pub(crate) fn blobs_that_begin_with(algorithm: Algorithm, digits: u8) -> Prefix {
     Prefix(format!("{BLOBS}/{algorithm}/{digits:02x}"))
@@ -124,6 +129,11 @@ pub(crate) fn tags(repository: &RepositoryName) -> Prefix {
 /// The places of which at least one holds something when the repository exists.
 pub(crate) fn marks_of_repository(repository: &RepositoryName) -> [Prefix; 2] {
     ["_manifests", "_layers"].map(|mark| Prefix(format!("{REPOSITORIES}/{repository}/{mark}")))
+}
+
+/// Whether a directory of a repository is its own, and not another repository below it.
+pub(crate) fn is_part_of_repository(name: &str) -> bool {
+    matches!(name, "_layers" | "_manifests" | "_uploads")
 }
 
 /// What lies below some leading components of repository names; the empty path is the root of them all.

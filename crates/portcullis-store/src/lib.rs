@@ -9,8 +9,10 @@
 mod store;
 
 mod blob;
+mod collect;
 pub mod fsck;
 mod manifest;
+mod promise;
 mod referrers;
 mod tag;
 mod upload;
@@ -31,7 +33,8 @@ mod error;
 mod tests;
 
 pub use blob::Blob;
+pub use collect::{Collected, Collection, Held, Listed, Obstacle, Removal, Tally};
 pub use error::{SpaceLimit, StoreError};
 pub use manifest::StoredManifest;
-pub use store::{Health, Store, StoreOptions};
+pub use store::{Health, Putting, Store, StoreOptions};
 pub use upload::Upload;

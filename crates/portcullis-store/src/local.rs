@@ -134,6 +134,14 @@ impl<D: Disk> Backend for LocalBackend<D> {
         self.durable.remove(prefix.as_str())
     }
 
+    fn renew(&self, key: &Key) -> Result<(), StoreError> {
+        self.disk().touch(key.as_str()).map_err(self.durable.fault("renew", key.as_str()))
+    }
+
+    fn now(&self) -> u64 {
+        self.disk().now()
+    }
+
     fn retire(&self, key: &Key, seconds: u64) -> Result<Option<u64>, StoreError> {
         let Some(Stamp { size, .. }) = self.stat(key)? else { return Ok(None) };
         self.durable.retire(key.as_str(), &layout::retired(key, seconds))?;
@@ -325,7 +333,8 @@ impl<D: Disk> Stage for LocalStage<D> {
 
 impl From<disk::Stamp> for Stamp {
     fn from(stamp: disk::Stamp) -> Self {
-        Self { size: stamp.size, version: (stamp.inode, stamp.modified.0, stamp.modified.1) }
+        let written = u64::try_from(stamp.modified.0).unwrap_or(0);
+        Self { size: stamp.size, written, version: (stamp.inode, stamp.modified.0, stamp.modified.1) }
     }
 }
 

@@ -52,6 +52,7 @@ impl Store {
             } else {
                 inner.write_link(&link, digest)?;
             }
+            inner.promise(repository, &link, digest, digest)?;
         }
         inner.note_manifest(repository, digest, bytes);
         for tag in tags {
@@ -76,6 +77,10 @@ impl Store {
             },
         };
         let link = layout::revision_link(repository, &digest);
+        if inner.untagged && matches!(reference, ManifestReference::Digest(_)) {
+            // An index whose children were found here may follow.
+            self.has_manifest(repository, &digest)?;
+        }
         let bytes = match inner.read_link(&link)? {
             Some(target) => inner.manifest_data(&link, &target)?,
             None => {
@@ -89,15 +94,24 @@ impl Store {
         Ok(bytes.map(|bytes| StoredManifest { digest, bytes: bytes.into() }))
     }
 
-    /// Whether the repository has the manifest: link and data. `true` is a promise: what was found is durable.
+    /// Whether the repository has the manifest: link and data. `true` is a promise, as that of [`Store::stat_blob`].
     pub fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
-        let _digest = self.inner.lock_digest(digest);
+        let inner = &self.inner;
+        let _digest = inner.lock_digest(digest);
         let link = layout::revision_link(repository, digest);
-        let Some(target) = self.inner.read_link(&link)? else {
-            return Ok(self.inner.misplaced_manifest(repository, digest)?.is_some());
+        let Some(target) = inner.read_link(&link)? else {
+            let misplaced = inner.misplaced_manifest(repository, digest)?.is_some();
+            if misplaced {
+                inner.promise(repository, &layout::layer_link(repository, digest), digest, digest)?;
+            }
+            return Ok(misplaced);
         };
-        let size = self.inner.backend.stat(&layout::blob_data(&target))?.map(|stamp| stamp.size);
-        Ok(self.inner.is_plausible(&link, &target, size))
+        let size = inner.backend.stat(&layout::blob_data(&target))?.map(|stamp| stamp.size);
+        let found = inner.is_plausible(&link, &target, size);
+        if found {
+            inner.promise(repository, &link, digest, &target)?;
+        }
+        Ok(found)
     }
 
     /// Removes the tags that point to the manifest, then the manifest from the repository; the bytes stay for others.

@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use portcullis_oci::{Digest, RepositoryName};
@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
 use crate::local::LocalBackend;
+use crate::promise::Promises;
 use crate::referrers::Referrers;
 use crate::upload::OpenUploads;
 
@@ -60,6 +61,13 @@ pub struct StoreOptions {
     /// How many bytes of a saved upload a power cut may take: saving syncs when more are not synced yet. What is
     /// smaller waits for the sync that finishing needs anyway. Default: 1 MiB.
     pub sync_step: u64,
+    /// How long a link stays after it was last made, found or checked, though no manifest names it: in that time a push
+    /// must get from its layers to its manifest. Default: 1 h.
+    pub grace: Duration,
+    /// How long collected blobs stay in the trash; while less than `reserve` is free, not at all. Default: 24 h.
+    pub trash: Duration,
+    /// Whether a collection also takes manifests that no tag, no index and no subject keeps. Default: no.
+    pub untagged: bool,
 }
 
 /// What the store has noticed about itself since it was opened.
@@ -80,15 +88,35 @@ pub(crate) struct Inner {
     pub(crate) uploads: OpenUploads,
     pub(crate) damaged: AtomicU64,
     pub(crate) referrers: Referrers,
+    pub(crate) promises: Promises,
     pub(crate) sync_step: u64,
+    pub(crate) grace: Duration,
+    pub(crate) trash: Duration,
+    pub(crate) untagged: bool,
     reserve: u64,
     repositories: Vec<Mutex<()>>,
     digests: Vec<Mutex<()>>,
+    /// Read by whoever puts a manifest, from the check of its children to the end of its writing.
+    puts: Vec<RwLock<()>>,
+}
+
+/// While this lives, no collection begins to look at the repository: see [`Store::begin_put`].
+#[derive(Debug)]
+pub struct Putting<'a> {
+    _read: RwLockReadGuard<'a, ()>,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { lock_wait: Duration::ZERO, socket: None, reserve: 1 << 30, sync_step: 1 << 20 }
+        Self {
+            lock_wait: Duration::ZERO,
+            socket: None,
+            reserve: 1 << 30,
+            sync_step: 1 << 20,
+            grace: Duration::from_hours(1),
+            trash: Duration::from_hours(24),
+            untagged: false,
+        }
     }
 }
 
@@ -102,6 +130,14 @@ impl Store {
         let disk =
             RealDisk::open(data).map_err(|source| StoreError::Io { action: "open", path: data.to_owned(), source })?;
         Self::on_disk(disk, data, options)
+    }
+
+    /// Held from before the check of a manifest's children until the manifest is written. A collection waits for it
+    /// before it reads the repository's manifests: otherwise it could begin between the two, see neither the promise of
+    /// the check nor the manifest, and take what that names. Not to be asked for twice in one thread.
+    pub fn begin_put(&self, repository: &RepositoryName) -> Putting<'_> {
+        let lock = &self.inner.puts[shard(repository)];
+        Putting { _read: lock.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// What was noticed since the store was opened.
@@ -121,16 +157,22 @@ impl Store {
     pub(crate) fn on_backend(backend: Box<dyn Backend>, options: &StoreOptions) -> Result<Self, StoreError> {
         let uploads = OpenUploads::find(backend.as_ref())?;
         let locks = || std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
+        let puts = std::iter::repeat_with(RwLock::default).take(LOCKS).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 backend,
                 uploads,
                 damaged: AtomicU64::new(0),
                 referrers: Referrers::default(),
+                promises: Promises::default(),
                 sync_step: options.sync_step,
+                grace: options.grace,
+                trash: options.trash,
+                untagged: options.untagged,
                 reserve: options.reserve,
                 repositories: locks(),
                 digests: locks(),
+                puts,
             }),
         })
     }
@@ -147,6 +189,11 @@ impl Inner {
         lock(&self.digests, digest)
     }
 
+    /// Waits for the manifests of the repository that are being put.
+    pub(crate) fn wait_for_puts(&self, repository: &RepositoryName) {
+        drop(self.puts[shard(repository)].write().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Refuses new bytes when they would eat into the reserve.
     pub(crate) fn check_space(&self) -> Result<(), StoreError> {
         match self.backend.free()? {
@@ -160,8 +207,11 @@ impl Inner {
 
 /// Two names may share a lock: that costs waiting, never correctness.
 fn lock<'a>(locks: &'a [Mutex<()>], name: &impl Hash) -> MutexGuard<'a, ()> {
+    locks[shard(name)].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shard(name: &impl Hash) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
-    let at = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0);
-    locks[at].lock().unwrap_or_else(PoisonError::into_inner)
+    usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0)
 }

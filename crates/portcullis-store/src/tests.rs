@@ -1,6 +1,8 @@
 //! Tests that need the inside of the store: a disk that fails, storage that is no disk. What a user of the crate can
 //! see is tested in `tests/it/`.
 
+mod garbage;
+mod garbage_model;
 mod memory;
 pub(crate) mod model;
 mod power_cut;

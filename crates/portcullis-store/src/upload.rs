@@ -8,7 +8,7 @@ mod state;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use portcullis_oci::{Algorithm, Digest, Hasher, RepositoryName, UploadId};
 
@@ -110,7 +110,7 @@ impl Store {
             offset: 0,
             synced: 0,
             epoch: inner.backend.epoch().to_owned(),
-            saved_at: unix_now(),
+            saved_at: inner.backend.now(),
         };
         let hasher = Hasher::new(algorithm);
         let stage = inner.backend.stage(&id, &state.encode(&hasher))?;
@@ -163,12 +163,12 @@ impl Store {
     /// one. Returns how many. A clock that was set back makes them younger, never older.
     pub fn expire_uploads(&self, age: Duration) -> Result<usize, StoreError> {
         let open: Vec<UploadId> = self.inner.uploads.tables().open.iter().copied().collect();
-        let mut expired = 0;
+        let (mut expired, now) = (0, self.inner.backend.now());
         for id in open {
             let Ok(claim) = Claim::take(&self.inner, id) else { continue };
             let found = Found::read(self.inner.backend.as_ref(), &id)?;
             let saved_at = found.map(|found| found.state.saved_at);
-            if saved_at.is_none_or(|saved_at| unix_now().saturating_sub(saved_at) >= age.as_secs()) {
+            if saved_at.is_none_or(|saved_at| now.saturating_sub(saved_at) >= age.as_secs()) {
                 claim.discard()?;
                 expired += 1;
             }
@@ -218,7 +218,7 @@ impl Upload {
             offset: self.offset,
             synced: self.state.synced.min(self.offset),
             epoch: self.claim.inner.backend.epoch().to_owned(),
-            saved_at: unix_now(),
+            saved_at: self.claim.inner.backend.now(),
             ..self.state.clone()
         };
         if state.offset - state.synced >= self.claim.inner.sync_step {
@@ -288,14 +288,16 @@ impl Upload {
         let link = layout::layer_link(&self.state.repository, expected);
         let _digest = inner.lock_digest(expected);
         if inner.has_data(&data, self.offset)? {
-            return inner.write_link(&link, expected);
+            inner.write_link(&link, expected)?;
+            return inner.promise(&self.state.repository, &link, expected, expected);
         }
         // What lies there with another size is damaged. It goes first: see `Inner::put_fixed`.
         inner.backend.delete(&data)?;
         inner.backend.seal(self.stage.as_mut(), &data)?;
         self.gone = true;
         inner.uploads.closed(self.claim.id);
-        inner.write_first_link(&link, expected, &data)
+        inner.write_first_link(&link, expected, &data)?;
+        inner.promise(&self.state.repository, &link, expected, expected)
     }
 
     /// Cuts off what a failed write may have left behind the offset.
@@ -399,10 +401,6 @@ impl Inner {
     fn has_data(&self, data: &Key, size: u64) -> Result<bool, StoreError> {
         Ok(self.backend.stat(data)?.is_some_and(|stamp| stamp.size == size))
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Random, though it is no secret: an upload also belongs to a repository and an owner.

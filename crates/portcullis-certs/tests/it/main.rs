@@ -5,9 +5,7 @@ mod fixture;
 
 mod certificates;
 mod fuzz;
-mod fuzz_engine_files;
 mod host_certs;
 mod keys;
 mod predict;
-mod predict_configured;
 mod trust_dir;

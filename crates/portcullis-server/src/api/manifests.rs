@@ -114,6 +114,12 @@ impl Checked {
 async fn write(permit: &AfterBody<Push>, checked: Checked, tags: Vec<Tag>, store: &Store) -> Result<(), ApiError> {
     let repository = permit.repository().clone();
     let missing = blocking(store, move |store| {
+        // From the checks to the end of the write: what the checks found must not be collected in between.
+        let _putting = store.begin_put(&repository);
+        for child in checked.manifest.children() {
+            // Here or not: what is here is promised by being asked for.
+            store.has_manifest(&repository, &child.digest)?;
+        }
         let missing = missing_blobs(store, &repository, &checked.manifest)?;
         if missing.is_empty() {
             store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?;

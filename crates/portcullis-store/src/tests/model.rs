@@ -10,6 +10,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -101,6 +102,23 @@ impl ModelDisk {
     /// What [`Disk::free`] answers.
     pub(crate) fn set_free(&self, bytes: u64) {
         self.state().free = bytes;
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&self, time: Duration) {
+        self.state().tree.now += time.as_secs().cast_signed();
+    }
+
+    pub(crate) fn set_clock_back(&self, time: Duration) {
+        self.state().tree.now -= time.as_secs().cast_signed();
+    }
+
+    /// As an administrator does it, behind the store's back.
+    pub(crate) fn move_directory(&self, from: &str, to: &str) {
+        let tree = &mut self.state().tree;
+        let inode = tree.find(from).unwrap();
+        let change = Change::Move(tree.place(from).unwrap(), tree.place(to).unwrap(), inode);
+        tree.change(change);
     }
 
     /// Calls since the trap was set.
@@ -273,6 +291,13 @@ impl Disk for ModelDisk {
         Ok(())
     }
 
+    fn touch(&self, path: &str) -> io::Result<()> {
+        let tree = &mut self.call(What::NeedsNoSpace)?.tree;
+        let inode = tree.find(path)?;
+        tree.file(inode);
+        Ok(())
+    }
+
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         let tree = &mut self.call(What::SyncDirectory(path))?.tree;
         let inode = tree.find(path)?;
@@ -291,6 +316,10 @@ impl Disk for ModelDisk {
 
     fn boot_id(&self) -> String {
         format!("boot {}", self.state().boot)
+    }
+
+    fn now(&self) -> u64 {
+        self.state().tree.now.cast_unsigned()
     }
 
     fn read_at(&self, file: &u64, buf: &mut [u8], offset: u64) -> io::Result<usize> {

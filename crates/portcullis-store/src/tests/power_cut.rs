@@ -87,6 +87,30 @@ fn deletes_survive_everything() {
 }
 
 #[test]
+fn a_collection_survives_everything() {
+    let fill: Scenario = |run| {
+        run.push("team/app", b"config")?;
+        run.push("team/app", b"a layer")?;
+        run.push("team/app", b"garbage")?;
+        run.push("other", b"a layer")?;
+        run.push("other", b"more garbage")?;
+        let [config, layer] = [b"config".as_slice(), b"a layer"].map(descriptor);
+        let image = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#);
+        run.put_manifest("team/app", image.as_bytes(), &["1.0"])
+    };
+    check(fill, |run| {
+        let dead: [(&str, &[u8]); 3] = [("team/app", b"garbage"), ("other", b"a layer"), ("other", b"more garbage")];
+        run.collect(&dead)?;
+        run.push("team/app", b"garbage")?;
+        run.collect(&dead)
+    });
+}
+
+fn descriptor(content: &[u8]) -> String {
+    format!(r#"{{"mediaType":"application/x","digest":"{}","size":{}}}"#, sha256(content), content.len())
+}
+
+#[test]
 fn what_comes_and_goes_and_comes_again_survives_everything() {
     check(
         |_| Ok(()),

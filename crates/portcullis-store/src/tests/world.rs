@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use portcullis_oci::{Algorithm, Digest, ManifestReference, RepositoryName, Tag, UploadId};
 
 use super::model::{Loss, ModelDisk};
-use crate::{Store, StoreError, StoreOptions};
+use crate::{Removal, Store, StoreError, StoreOptions};
 
 const OWNER: &str = "pin:alice";
 
@@ -154,6 +155,16 @@ impl Run {
         })
     }
 
+    /// Collects to the end; only these blobs are dead.
+    pub(super) fn collect(&mut self, dead: &[(&str, &[u8])]) -> Result<(), StoreError> {
+        let dead = dead.iter().map(|(repository, content)| (Subject::Blob(name(repository), sha256(content)), None));
+        self.attempt_all(dead.collect(), |store| {
+            let mut collection = store.collect(Removal::Real)?;
+            while collection.step()? {}
+            Ok(())
+        })
+    }
+
     fn attempt(
         &mut self,
         subject: Subject,
@@ -297,7 +308,9 @@ fn check_tree(disk: &ModelDisk, what: &str) {
 }
 
 pub(super) fn open(disk: &ModelDisk) -> Store {
-    let options = StoreOptions { reserve: 0, sync_step: 1024, ..StoreOptions::default() };
+    // No grace: a collection takes everything at once that nobody names.
+    let grace = Duration::ZERO;
+    let options = StoreOptions { reserve: 0, sync_step: 1024, grace, ..StoreOptions::default() };
     Store::on_disk(disk.clone(), Path::new("/data"), &options).unwrap()
 }
 

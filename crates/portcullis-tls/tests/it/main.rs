@@ -9,7 +9,6 @@
 mod fixture;
 mod peer;
 
-mod client_auth;
 mod client_verdict;
 mod deny;
 mod foreign_bytes;

@@ -23,6 +23,8 @@ pub(super) struct Tree {
     pending: Vec<Change>,
     next_inode: u64,
     clock: i64,
+    /// Seconds since 1970.
+    pub(super) now: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +39,8 @@ pub(super) struct File {
     synced: Vec<u8>,
     /// A sync failed: its pages count as clean.
     lost: bool,
-    modified: i64,
+    /// Seconds since 1970, and a number that tells two changes within one from each other.
+    modified: (i64, i64),
 }
 
 #[derive(Debug, Clone)]
@@ -55,11 +58,12 @@ impl Tree {
             pending: Vec::new(),
             next_inode: ROOT + 1,
             clock: 0,
+            now: 1_764_000_000,
         }
     }
 
     pub(super) fn sync_data(&mut self, inode: u64) {
-        let file = self.file(inode);
+        let file = self.file_as_it_is(inode);
         if !file.lost {
             file.synced.clone_from(&file.data);
         }
@@ -67,7 +71,7 @@ impl Tree {
 
     /// What a failed sync leaves: the next one has nothing to do.
     pub(super) fn lose_data(&mut self, inode: u64) {
-        self.file(inode).lost = true;
+        self.file_as_it_is(inode).lost = true;
     }
 
     pub(super) fn sync_directory(&mut self, inode: u64) {
@@ -91,10 +95,10 @@ impl Tree {
 
     pub(super) fn stamp(&self, inode: u64) -> Stamp {
         let (kind, size, modified) = match &self.nodes[&inode] {
-            Node::Directory(_) => (Kind::Directory, 0, 0),
+            Node::Directory(_) => (Kind::Directory, 0, (0, 0)),
             Node::File(file) => (Kind::File, file.data.len() as u64, file.modified),
         };
-        Stamp { kind, size, inode, modified: (modified, 0) }
+        Stamp { kind, size, inode, modified }
     }
 
     pub(super) fn find(&self, path: &str) -> io::Result<u64> {
@@ -127,12 +131,16 @@ impl Tree {
 
     pub(super) fn file(&mut self, inode: u64) -> &mut File {
         self.clock += 1;
-        let clock = self.clock;
+        let modified = (self.now, self.clock);
+        let file = self.file_as_it_is(inode);
+        file.modified = modified;
+        file
+    }
+
+    /// Syncing changes no times.
+    fn file_as_it_is(&mut self, inode: u64) -> &mut File {
         match self.nodes.get_mut(&inode) {
-            Some(Node::File(file)) => {
-                file.modified = clock;
-                file
-            }
+            Some(Node::File(file)) => file,
             _ => panic!("{inode} is no file"),
         }
     }
