@@ -31,7 +31,7 @@ pub struct DenyEntry {
 /// assert_eq!(rule.to_string(), "name:cn=alice before 2026-01-02T03:04:05Z");
 /// # Ok::<(), portcullis_certs::CertsError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DenyRule {
     /// This certificate.
     Certificate(Fingerprint),

@@ -15,6 +15,12 @@ pub enum CertsError {
         /// What the parser stumbled over.
         reason: String,
     },
+    /// The bytes are not a revocation list (RFC 5280 §5.1), or not a whole one.
+    #[error("not a usable revocation list: {reason}")]
+    RevocationList {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The bytes are not a private key that TLS can use.
     #[error("not a usable private key")]
     Key(#[from] UnusableKey),

@@ -235,8 +235,16 @@ pub enum Fault {
         /// Which part is wrong.
         reason: String,
     },
-    /// A revocation list, which this version does not read (T05).
-    CrlNotRead,
+    /// A revocation list that cannot be used (T05).
+    BadCrl {
+        /// Why.
+        reason: String,
+    },
+    /// All revocation lists together are larger than is read; none of this file was (T06).
+    TooManyCrls {
+        /// How many bytes are read at most.
+        limit: u64,
+    },
 
     // Permissions of our own files.
     /// Our own private key can be read by other users (P01).
@@ -332,7 +340,8 @@ impl Fault {
             Self::BadName { .. } => "T02",
             Self::DuplicatePin { .. } => "T03",
             Self::BadDenyLine { .. } => "T04",
-            Self::CrlNotRead => "T05",
+            Self::BadCrl { .. } => "T05",
+            Self::TooManyCrls { .. } => "T06",
             Self::PrivateKeyExposed { .. } => "P01",
             Self::WritableByOthers { .. } => "P02",
             Self::ForeignOwner { .. } => "P03",

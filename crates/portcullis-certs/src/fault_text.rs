@@ -35,7 +35,8 @@ impl fmt::Display for Fault {
             | Self::BadName { .. }
             | Self::DuplicatePin { .. }
             | Self::BadDenyLine { .. }
-            | Self::CrlNotRead
+            | Self::BadCrl { .. }
+            | Self::TooManyCrls { .. }
             | Self::PrivateKeyExposed { .. }
             | Self::WritableByOthers { .. }
             | Self::ForeignOwner { .. } => self.write_ours(f),
@@ -178,7 +179,10 @@ impl Fault {
             Self::BadDenyLine { text, reason } => {
                 write!(f, "`{}` is not a deny rule: {}", Visible(text), Visible(reason))
             }
-            Self::CrlNotRead => f.write_str("revocation lists are read by a later version; this one would ignore it"),
+            Self::BadCrl { reason } => write!(f, "revocation list cannot be used: {}", Visible(reason)),
+            Self::TooManyCrls { limit } => {
+                write!(f, "not read: the revocation lists together have more than {limit} bytes")
+            }
             Self::PrivateKeyExposed { mode } => write!(f, "private key can be read by other users (mode {mode:04o})"),
             Self::WritableByOthers { mode } => write!(f, "can be changed by other users (mode {mode:04o})"),
             Self::ForeignOwner { uid, expected } => {

@@ -135,7 +135,10 @@ fn fix(path: &Path, fault: &Fault) -> Fix {
         Fault::BadDenyLine { .. } => say(
             "write one of: sha256:HEX | serial:<CA key hash>:<HEX> | key:HEX | name:<matcher> before <RFC 3339>, then optionally `# who, when, why`",
         ),
-        Fault::CrlNotRead => say("move it out of the trust directory, and write what it revokes into the file `deny`"),
+        Fault::BadCrl { .. } => say(
+            "get the CA's whole revocation list, newest edition; until then write what it revokes into the file `deny`",
+        ),
+        Fault::TooManyCrls { .. } => say("leave one list per CA in trust/crls, the newest"),
         _ => fix_file(path, fault),
     }
 }

@@ -25,8 +25,10 @@ mod predict;
 mod profile;
 mod version;
 
+mod crl;
 mod deny;
 pub mod permissions;
+pub mod state_dir;
 pub mod trust_dir;
 
 mod fingerprint;
@@ -42,6 +44,7 @@ mod glob;
 mod visible;
 
 pub use command::ShellCommand;
+pub use crl::RevocationList;
 pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike};
 pub use finding::{Finding, Fix, Severity};

@@ -10,6 +10,7 @@
 mod scan;
 mod sniff;
 
+use crate::crl::RevocationList;
 use crate::error::CertsError;
 use crate::fault::{Encryption, Fault};
 use crate::file;
@@ -17,7 +18,7 @@ use crate::finding::{Finding, Severity};
 use crate::key::{PrivateKey, UnusableKey};
 use crate::x509::Certificate;
 use rustls_pki_types::pem::{Error, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use scan::{Block, scan};
 use std::path::Path;
 
@@ -105,6 +106,46 @@ pub(crate) fn locate_certificates(bytes: &[u8], path: &Path) -> (Vec<Located>, V
         Finding { path: path.to_owned(), line, severity, fault }
     });
     (located, findings.collect())
+}
+
+/// Something that was found in a file, and the line its block starts in; none in DER.
+pub(crate) type AtLine<T> = (Option<u32>, T);
+
+/// All revocation lists of a file, in PEM or, as CAs publish them, in DER (RFC 5280 §4.2.1.13), and what else there is.
+pub(crate) fn revocation_lists(bytes: Vec<u8>) -> (Vec<AtLine<RevocationList>>, Vec<AtLine<Fault>>) {
+    let mut found: Vec<AtLine<Result<RevocationList, Fault>>> = Vec::new();
+    for block in &scan(&bytes).blocks {
+        found.push((Some(block.line), revocation_list_of(block)));
+    }
+    if found.is_empty() {
+        let fault = sniff::foreign(&bytes);
+        let list = if bytes.first() == Some(&0x30) { parse_revocation_list(bytes) } else { Err(fault) };
+        found.push((None, list));
+    }
+    let (mut lists, mut faults) = (Vec::new(), Vec::new());
+    for (line, list) in found {
+        match list {
+            Ok(list) => lists.push((line, list)),
+            Err(fault) => faults.push((line, fault)),
+        }
+    }
+    (lists, faults)
+}
+
+fn revocation_list_of(block: &Block<'_>) -> Result<RevocationList, Fault> {
+    if block.label != "X509 CRL" {
+        return Err(Fault::OtherBlock { label: block.label.clone() });
+    }
+    check_framing(block)?;
+    let der = CertificateRevocationListDer::from_pem_slice(&block.canonical());
+    parse_revocation_list(der.map_err(|error| bad(&block.label, reason(&error)))?.to_vec())
+}
+
+fn parse_revocation_list(der: Vec<u8>) -> Result<RevocationList, Fault> {
+    RevocationList::from_der(der).map_err(|error| match error {
+        CertsError::RevocationList { reason } => Fault::BadCrl { reason },
+        other => Fault::BadCrl { reason: other.to_string() },
+    })
 }
 
 /// What a file seems to be made for: used where a name has to be suggested.

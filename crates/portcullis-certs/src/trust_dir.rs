@@ -7,7 +7,7 @@
 //! ```text
 //! trust/cas/*.crt    CA certificates, several per file allowed
 //! trust/pins/*.crt   exactly one certificate per file; its name is `pin:<stem>`
-//! trust/crls/*.crl   not read by this version: a finding
+//! trust/crls/*.crl   revocation lists, PEM (several per file allowed) or DER
 //! trust/deny         one rule per line, see `DenyRule`
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 pub use crate::deny::{DenyEntry, DenyRule};
 
+use crate::crl::RevocationList;
 use crate::error::CertsError;
 use crate::fault::Fault;
 use crate::file;
@@ -28,6 +29,10 @@ use std::path::{Path, PathBuf};
 
 /// The deny list grows with every revocation and must never be too long to be read.
 const DENY_LIMIT: u64 = 16 << 20;
+/// Half a million entries; the lists of public CAs stay below it.
+const CRL_LIMIT: u64 = 16 << 20;
+/// All lists together: they stay in memory.
+const CRLS_LIMIT: u64 = 64 << 20;
 
 /// A `trust/` directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct TrustFiles {
     pub cas: Vec<CaFile>,
     /// The files under `pins/`.
     pub pins: Vec<PinFile>,
+    /// The lists under `crls/`.
+    pub crls: Vec<CrlFile>,
     /// The lines of `deny`, in order.
     pub deny: Vec<DenyEntry>,
 }
@@ -69,6 +76,17 @@ pub struct PinFile {
     pub certificate: Certificate,
 }
 
+/// One list of a file of `crls/`. Which CA it speaks for is not decided here.
+#[derive(Debug, Clone)]
+pub struct CrlFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where its PEM block starts, counted from 1; none in DER.
+    pub line: Option<u32>,
+    /// The list.
+    pub list: RevocationList,
+}
+
 impl TrustDir {
     /// The trust directory at this path, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
@@ -88,6 +106,11 @@ impl TrustDir {
     /// `crls/`.
     pub fn crls_dir(&self) -> PathBuf {
         self.root.join("crls")
+    }
+
+    /// Where the revocation list of the CA of this name is written. The same names as for [`ca_path`](Self::ca_path).
+    pub fn crl_path(&self, name: &str) -> Result<PathBuf, CertsError> {
+        Ok(self.crls_dir().join(format!("{}.crl", checked(name)?)))
     }
 
     /// `deny`.
@@ -130,7 +153,7 @@ impl TrustDir {
             files.pins.extend(read_pin(path, name, &mut findings));
         }
         report_duplicates(&files.pins, &mut findings);
-        report_crls(&self.crls_dir(), &mut findings);
+        files.crls = read_crls(&self.crls_dir(), &mut findings);
         files.deny = read_deny(&self.deny_file(), &mut findings);
         (files, findings)
     }
@@ -157,7 +180,11 @@ fn certificate_files(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(Path
         match name.strip_suffix(".crt") {
             Some(stem) if is_name(stem) => files.push((path, stem.to_owned())),
             Some(stem) => findings.push(fatal(&path, Fault::BadName { stem: stem.to_owned() })),
-            None => findings.push(Finding::new(&path, Severity::Warning, Fault::IgnoredName { wanted: wanted(&name) })),
+            None => findings.push(Finding::new(
+                &path,
+                Severity::Warning,
+                Fault::IgnoredName { wanted: renamed(&name, "crt") },
+            )),
         }
     }
     files
@@ -177,9 +204,9 @@ fn entries(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(PathBuf, Strin
     visible.map(|name| (directory.join(&name), name.to_string_lossy().into_owned())).collect()
 }
 
-fn wanted(name: &str) -> String {
+fn renamed(name: &str, extension: &str) -> String {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    format!("{stem}.crt")
+    format!("{stem}.{extension}")
 }
 
 /// Half a file is not what its owner meant: every fault of it is fatal here.
@@ -214,11 +241,33 @@ fn report_duplicates(pins: &[PinFile], findings: &mut Vec<Finding>) {
     }
 }
 
-/// A revocation that is passed over in silence is worse than none.
-fn report_crls(directory: &Path, findings: &mut Vec<Finding>) {
-    for (path, _) in entries(directory, findings) {
-        findings.push(fatal(&path, Fault::CrlNotRead));
+/// A revocation that is passed over in silence is worse than none: a file under another name is fatal here.
+fn read_crls(directory: &Path, findings: &mut Vec<Finding>) -> Vec<CrlFile> {
+    let mut crls = Vec::new();
+    let mut left = CRLS_LIMIT;
+    for (path, name) in entries(directory, findings) {
+        if name.strip_suffix(".crl").is_none() {
+            findings.push(fatal(&path, Fault::IgnoredName { wanted: renamed(&name, "crl") }));
+            continue;
+        }
+        let bytes = match file::read(&path, CRL_LIMIT) {
+            Ok((bytes, _)) => bytes,
+            Err(fault) => {
+                findings.push(fatal(&path, fault));
+                continue;
+            }
+        };
+        let Some(rest) = left.checked_sub(bytes.len() as u64) else {
+            findings.push(fatal(&path, Fault::TooManyCrls { limit: CRLS_LIMIT }));
+            continue;
+        };
+        left = rest;
+        let (lists, faults) = pem::revocation_lists(bytes);
+        let found = |line, fault| Finding { path: path.clone(), line, severity: Severity::Fatal, fault };
+        findings.extend(faults.into_iter().map(|(line, fault)| found(line, fault)));
+        crls.extend(lists.into_iter().map(|(line, list)| CrlFile { path: path.clone(), line, list }));
     }
+    crls
 }
 
 fn read_deny(path: &Path, findings: &mut Vec<Finding>) -> Vec<DenyEntry> {

@@ -128,6 +128,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// For what is signed beside certificates.
+    pub(crate) const fn key(&self) -> &KeyPair {
+        &self.key
+    }
+
     /// All it ever signed, its own certificate first.
     pub fn journal(&self) -> Result<Journal, PkiError> {
         journal::read(&self.dir)

@@ -184,6 +184,37 @@ pub enum PkiError {
     /// A signature made with the key does not verify with the certificate. Nothing was written.
     #[error("the new certificate does not belong to its key")]
     NotItsKey,
+    /// A revocation list just made would not be accepted. Nothing was written.
+    #[error("the new revocation list of the authority in {} would not be accepted", dir.display())]
+    UnverifiedCrl {
+        /// The authority's directory.
+        dir: PathBuf,
+    },
+    /// What was forgiven or denied could not be written down in `state/`.
+    #[error("cannot write {}: {source}", path.display())]
+    State {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Nothing of that name is remembered as denied.
+    #[error(
+        "{} is not denied: {known} entries are, `sha256:…`, `key:…`, `serial:…:…`, `name:… before …` or `crl:<CA>`",
+        target
+    )]
+    NothingToForgive {
+        /// What was asked for.
+        target: String,
+        /// How many entries there are.
+        known: usize,
+    },
+    /// A cut-off that lies ahead would deny certificates that are not made yet.
+    #[error("{before} lies ahead: a cut-off denies what was issued before it, give a moment that has passed")]
+    CutOffAhead {
+        /// The moment.
+        before: OffsetDateTime,
+    },
     /// A certificate may be a CA or a client's own, and only the operator knows which.
     #[error("{path} may be a CA or a client's own certificate; say which:\n  {}", commands(as_ca, as_pin.as_ref()), path = path.display())]
     RoleNeeded {

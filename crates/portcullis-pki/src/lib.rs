@@ -30,6 +30,7 @@
 mod algorithm;
 mod authority;
 mod constraints;
+pub mod crl;
 mod error;
 pub mod files;
 pub mod install;

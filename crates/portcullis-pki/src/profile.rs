@@ -177,7 +177,7 @@ fn random_serial() -> Result<SerialNumber, PkiError> {
 }
 
 /// UTCTime through 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5); whole seconds.
-fn certificate_time(date: OffsetDateTime) -> Result<Time, PkiError> {
+pub(crate) fn certificate_time(date: OffsetDateTime) -> Result<Time, PkiError> {
     let seconds = u64::try_from(date.unix_timestamp()).map_err(|_| PkiError::Date { date })?;
     let date_time = DateTime::from_unix_duration(std::time::Duration::from_secs(seconds));
     Ok(Time::from(date_time.map_err(|_| PkiError::Date { date })?))

@@ -6,7 +6,8 @@ use portcullis_certs::Certificate;
 use rustls_pki_types::CertificateDer;
 use signature::Keypair;
 use x509_cert::builder::profile::BuilderProfile;
-use x509_cert::builder::{Builder, CertificateBuilder};
+use x509_cert::builder::{Builder, CertificateBuilder, CrlBuilder};
+use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::{Any, BitString};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::oid::db::{rfc5912, rfc8410};
@@ -16,16 +17,22 @@ use x509_cert::spki::{self, AlgorithmIdentifierOwned, DynSignatureAlgorithmIdent
 use crate::key::SignatureScheme;
 use crate::{KeyPair, PkiError};
 
-/// Signs what the builder describes.
-pub(crate) fn sign<P: BuilderProfile>(
-    mut builder: CertificateBuilder<P>,
-    key: &KeyPair,
-) -> Result<Certificate, PkiError> {
+/// Signs the certificate that the builder describes.
+pub(crate) fn sign<P: BuilderProfile>(builder: CertificateBuilder<P>, key: &KeyPair) -> Result<Certificate, PkiError> {
+    let der = signed(builder, key)?.to_der()?;
+    Ok(Certificate::from_der(CertificateDer::from(der))?)
+}
+
+/// Signs the revocation list that the builder describes.
+pub(crate) fn sign_list(builder: CrlBuilder, key: &KeyPair) -> Result<CertificateList, PkiError> {
+    signed(builder, key)
+}
+
+fn signed<B: Builder>(mut builder: B, key: &KeyPair) -> Result<B::Output, PkiError> {
     let signer = Signer(key);
     let to_be_signed = builder.finalize(&signer)?;
     let signature = BitString::from_bytes(&key.sign(&to_be_signed)?)?;
-    let der = builder.assemble(signature, &signer)?.to_der()?;
-    Ok(Certificate::from_der(CertificateDer::from(der))?)
+    Ok(builder.assemble(signature, &signer)?)
 }
 
 struct Signer<'a>(&'a KeyPair);

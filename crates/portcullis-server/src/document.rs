@@ -143,6 +143,13 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// `[key.NAME]`, each with its name, in the order of the names.
+    pub(crate) fn named_tables(&mut self, problems: &mut Problems<'_>, key: &str) -> Vec<(String, Table<'a>)> {
+        let mut all = self.table(problems, key);
+        let names: Vec<String> = all.fields.iter().map(|field| field.key.clone()).collect();
+        names.into_iter().map(|name| (name.clone(), all.table(problems, &name))).collect()
+    }
+
     /// `[[key]]`
     pub(crate) fn tables(&mut self, problems: &mut Problems<'_>, key: &str) -> Vec<Table<'a>> {
         let Some(field) = self.take(key) else { return Vec::new() };

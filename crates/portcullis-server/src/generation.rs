@@ -3,14 +3,14 @@
 //!
 //! Must not know connections: each asks for the generation in force and keeps its number.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod files;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use portcullis_certs::trust_dir::{DenyEntry, TrustDir};
-use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, permissions};
-use portcullis_tls::{CaRejected, ServerTls, TrustStore};
+use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustFiles};
+use portcullis_tls::{CaCrl, ServerTls, TrustStore};
 use time::OffsetDateTime;
 
 use crate::config::Config;
@@ -18,9 +18,7 @@ use crate::document::Problem;
 use crate::events::Events;
 use crate::policy::Policy;
 use crate::watch::Stamps;
-
-/// A policy larger than this is none.
-const MAX_POLICY_BYTES: u64 = 1 << 20;
+use files::{Files, Loaded};
 
 /// One complete state of trust.
 #[derive(Debug)]
@@ -29,6 +27,8 @@ pub(crate) struct Generation {
     pub(crate) tls: ServerTls,
     pub(crate) policy: Policy,
     pub(crate) since: OffsetDateTime,
+    /// What is wrong with its files and does not keep them from being in force: told loudly, with file and line.
+    pub(crate) warnings: Vec<Problem>,
     /// What is on its deny list.
     pub(crate) deny: Vec<DenyEntry>,
 }
@@ -50,26 +50,14 @@ struct LastLoad {
     refused: Vec<Problem>,
 }
 
-#[derive(Debug, Clone)]
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
-    trust: TrustDir,
-    policy: PathBuf,
-}
-
 impl Generations {
     /// The first generation: without it there is no server.
     pub(crate) fn start(config: &Config) -> Result<Self, Vec<Problem>> {
-        let files = Files {
-            certificate: config.certificate.clone(),
-            key: config.key.clone(),
-            trust: TrustDir::new(&config.trust),
-            policy: config.policy.clone(),
-        };
+        let files = Files::of(config);
         // Before the files are read: what changes while they are is then seen as a change.
         let stamps = files.stamps();
-        let first = files.load(1)?;
+        let first = Generation::new(1, files.load().1?);
+        first.tell_warnings();
         let last = Mutex::new(LastLoad { stamps, refused: Vec::new() });
         Ok(Self { files, events: Arc::default(), current: ArcSwap::from_pointee(first), last })
     }
@@ -102,10 +90,14 @@ impl Generations {
     fn load(&self, last: &mut LastLoad) -> Result<u64, Vec<Problem>> {
         // Before the files are read: what changes while they are is then seen as a change.
         last.stamps = self.files.stamps();
-        let number = self.current().number + 1;
-        match self.files.load(number) {
-            Ok(generation) => {
+        let current = self.current();
+        let number = current.number + 1;
+        let (files, loaded) = self.files.load();
+        match loaded {
+            Ok(loaded) => {
+                let generation = Generation::new(number, loaded).keeping_crls_of(&current);
                 tracing::info!(generation = number, "trust is reloaded and in force");
+                generation.tell_warnings();
                 self.put_in_force(generation);
                 last.refused.clear();
                 Ok(number)
@@ -116,28 +108,35 @@ impl Generations {
                 }
                 self.events.trust_refused(self.current().number, &problems);
                 last.refused.clone_from(&problems);
-                self.restrict(number);
+                self.restrict(&current, &files);
                 Err(problems)
             }
         }
     }
 
     /// Restrictions are never held back: when the files are refused, the generation before goes on with every line of the
-    /// deny list that can be read, beside its own.
-    fn restrict(&self, number: u64) {
-        let current = self.current();
-        let new = self.files.deny_lines_beyond(&current.deny);
-        if new.is_empty() {
+    /// deny list that can be read and every revocation list that its CAs signed, beside its own.
+    fn restrict(&self, current: &Generation, files: &TrustFiles) {
+        let lines = current.lines_beyond(files);
+        let trust = current.tls.trust().restricted_by(&lines, &files.crls);
+        let new_crls = trust.crls().filter(|crl| !has_crl(current.tls.trust(), crl)).count();
+        if lines.is_empty() && new_crls == 0 {
             return;
         }
-        let trust = Arc::new(current.tls.trust().denying_also(&new));
-        tracing::warn!(generation = number, lines = new.len(), "new lines of the deny list are in force all the same");
+        let number = current.number + 1;
+        tracing::warn!(
+            generation = number,
+            lines = lines.len(),
+            crls = new_crls,
+            "new lines of the deny list and new revocation lists are in force all the same"
+        );
         self.put_in_force(Generation {
             number,
-            tls: current.tls.with_trust(trust),
+            tls: current.tls.with_trust(Arc::new(trust)),
             policy: current.policy.clone(),
             since: OffsetDateTime::now_utc(),
-            deny: [current.deny.as_slice(), &new].concat(),
+            warnings: current.warnings.clone(),
+            deny: [current.deny.as_slice(), &lines].concat(),
         });
     }
 
@@ -149,7 +148,7 @@ impl Generations {
 
     /// Whether every line of the deny list that can be read is in force, whatever became of the rest.
     pub(crate) fn deny_in_force(&self) -> bool {
-        self.files.deny_lines_beyond(&self.current().deny).is_empty()
+        self.current().lines_beyond(&self.files.read_trust()).is_empty()
     }
 
     /// Why the last reload was refused; empty when it was not.
@@ -163,129 +162,35 @@ impl Generations {
     }
 }
 
-impl Files {
-    fn deny_lines_beyond(&self, known: &[DenyEntry]) -> Vec<DenyEntry> {
-        let (files, _) = self.trust.read();
-        let is_new = |entry: &DenyEntry| !known.iter().any(|known| known.rule == entry.rule);
-        files.deny.into_iter().filter(is_new).collect()
+impl Generation {
+    fn new(number: u64, loaded: Loaded) -> Self {
+        let Loaded { tls, policy, deny, warnings } = loaded;
+        Self { number, tls, policy, since: OffsetDateTime::now_utc(), warnings, deny }
     }
 
-    fn stamps(&self) -> Stamps {
-        let deny = self.trust.deny_file();
-        let (cas, pins, crls) = (self.trust.cas_dir(), self.trust.pins_dir(), self.trust.crls_dir());
-        Stamps::of(&[&self.certificate, &self.key, &self.policy, &deny], &[&cas, &pins, &crls])
+    /// A list that was replaced by an older one, or taken away, would let the revoked in again.
+    fn keeping_crls_of(mut self, earlier: &Self) -> Self {
+        let (trust, kept) = TrustStore::clone(self.tls.trust()).keeping_crls_of(earlier.tls.trust());
+        if !kept.is_empty() {
+            self.tls = self.tls.with_trust(Arc::new(trust));
+            self.warnings.extend(kept.iter().map(files::older_crl));
+        }
+        self
     }
 
-    fn load(&self, number: u64) -> Result<Generation, Vec<Problem>> {
-        let now = OffsetDateTime::now_utc();
-        let mut problems = Vec::new();
-        let pair = self.load_pair(&mut problems);
-        let (trust, deny) = self.load_trust(now, &mut problems);
-        let policy = self.load_policy(&trust, &mut problems);
-        let tls = pair.and_then(|(chain, key)| match ServerTls::new(chain, &key, Arc::new(trust)) {
-            Ok(tls) => Some(tls),
-            Err(error) => {
-                problems.push(Problem::new(&self.key, error.to_string()));
-                None
-            }
-        });
-        match (tls, policy, problems.is_empty()) {
-            (Some(tls), Some(policy), true) => Ok(Generation { number, tls, policy, since: now, deny }),
-            _ => Err(problems),
-        }
+    /// What `files` denies and this generation does not.
+    fn lines_beyond(&self, files: &TrustFiles) -> Vec<DenyEntry> {
+        let known: HashSet<&DenyRule> = self.deny.iter().map(|entry| &entry.rule).collect();
+        files.deny.iter().filter(|entry| !known.contains(&entry.rule)).cloned().collect()
     }
 
-    fn load_pair(&self, problems: &mut Vec<Problem>) -> Option<(Vec<Certificate>, PrivateKey)> {
-        check_owner(&self.key, permissions::check_private, problems);
-        check_owner(&self.certificate, permissions::check_not_writable, problems);
-        let (chain, findings) = pem::read_certificates(&self.certificate);
-        problems.extend(findings.iter().map(problem));
-        let key = match pem::read_private_key(&self.key) {
-            Ok(key) => Some(key),
-            Err(findings) => {
-                problems.extend(findings.iter().map(problem));
-                None
-            }
-        };
-        key.filter(|_| !chain.is_empty()).map(|key| (chain, key))
-    }
-
-    fn load_trust(&self, now: OffsetDateTime, problems: &mut Vec<Problem>) -> (TrustStore, Vec<DenyEntry>) {
-        let (files, findings) = self.trust.read();
-        let own = [self.trust.root.clone(), self.trust.cas_dir(), self.trust.pins_dir(), self.trust.deny_file()];
-        let cas = files.cas.iter().map(|ca| &ca.path);
-        for path in own.iter().chain(cas).chain(files.pins.iter().map(|pin| &pin.path)) {
-            check_owner(path, permissions::check_not_writable, problems);
+    fn tell_warnings(&self) {
+        for problem in &self.warnings {
+            tracing::warn!(%problem, "trust");
         }
-        for finding in findings {
-            if finding.severity == Severity::Fatal {
-                problems.push(problem(&finding));
-            } else {
-                tracing::warn!(%finding, "trust");
-            }
-        }
-        let (store, rejected) = TrustStore::build(&files, now);
-        for ca in rejected {
-            // Expiry leaves out that one CA and never refuses a generation: the others' clients must not pay for it.
-            if ca.only_expired() {
-                tracing::warn!(path = %ca.path.display(), subject = %ca.subject, reason = %reasons(&ca), "a CA is left out");
-            } else {
-                problems.push(Problem::new(&ca.path, format!("{} is no CA: {}", ca.subject, reasons(&ca))));
-            }
-        }
-        (store, files.deny)
-    }
-
-    fn load_policy(&self, trust: &TrustStore, problems: &mut Vec<Problem>) -> Option<Policy> {
-        check_owner(&self.policy, permissions::check_not_writable, problems);
-        let read = || {
-            let bytes = fs::metadata(&self.policy)?.len();
-            if bytes > MAX_POLICY_BYTES {
-                return Err(std::io::Error::other(format!(
-                    "it has {bytes} bytes, at most {MAX_POLICY_BYTES} are read"
-                )));
-            }
-            fs::read_to_string(&self.policy)
-        };
-        match read() {
-            Ok(text) => match Policy::parse(&self.policy, &text).and_then(|policy| self.hold_against(policy, trust)) {
-                Ok(policy) => return Some(policy),
-                Err(found) => problems.extend(found),
-            },
-            Err(error) => problems.push(Problem::new(&self.policy, format!("the policy cannot be read: {error}"))),
-        }
-        None
-    }
-
-    fn hold_against(&self, policy: Policy, trust: &TrustStore) -> Result<Policy, Vec<Problem>> {
-        for warning in policy.check(&self.policy, trust)? {
-            tracing::warn!(%warning, "policy");
-        }
-        Ok(policy)
     }
 }
 
-/// Refuses what others could have written or read; what is not there is somebody else's problem to report.
-fn check_owner(
-    path: &Path,
-    check: fn(&Path, &fs::Metadata, u32) -> Option<portcullis_certs::Fault>,
-    problems: &mut Vec<Problem>,
-) {
-    let Ok(metadata) = fs::metadata(path) else { return };
-    if let Some(fault) = check(path, &metadata, rustix::process::geteuid().as_raw()) {
-        problems.push(problem(&Finding::new(path, Severity::Fatal, fault)));
-    }
-}
-
-/// The finding with what to do about it.
-fn problem(finding: &Finding) -> Problem {
-    let message = match finding.fix() {
-        Fix::NothingToDo => finding.fault.to_string(),
-        fix => format!("{}: {fix}", finding.fault),
-    };
-    Problem { path: finding.path.clone(), line: finding.line.map(|line| line as usize), message }
-}
-
-fn reasons(ca: &CaRejected) -> String {
-    ca.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn has_crl(trust: &TrustStore, crl: &CaCrl) -> bool {
+    trust.crls().any(|own| own.ca_key == crl.ca_key && own.list == crl.list)
 }

@@ -24,6 +24,7 @@ mod app;
 mod body;
 mod config;
 mod connection;
+mod crl_rules;
 mod document;
 mod error;
 mod events;
@@ -55,7 +56,7 @@ pub use document::Problem;
 pub use events::audit::AuditTo;
 pub use events::clients::SeenClient;
 pub use policy::{Action, Caller, Policy, RuleVerdict};
-pub use status::{OwnCertificate, Status};
+pub use status::{CrlInForce, OwnCertificate, Status};
 
 use crate::accept::Shared;
 use crate::app::App;

@@ -11,6 +11,7 @@ use std::path::Path;
 use portcullis_oci::RepositoryName;
 use portcullis_tls::{Identity, TrustStore};
 
+use crate::crl_rules::CaTables;
 use crate::document::{Located, Problem, Problems, Table};
 
 use self::pattern::Pattern;
@@ -41,6 +42,7 @@ pub enum Caller {
 pub struct Policy {
     groups: Groups,
     rules: Vec<Rule>,
+    cas: CaTables,
 }
 
 /// What one rule says to a question.
@@ -107,12 +109,18 @@ impl Policy {
         let tables = root.tables(&mut problems, "rule");
         let read = |table| Rule::read(table, &groups, &mut problems);
         let rules: Vec<Rule> = tables.into_iter().filter_map(read).collect();
-        root.finish(&mut problems, &["rule", "groups"]);
+        let cas = CaTables::read(&mut root, &mut problems);
+        root.finish(&mut problems, &["rule", "groups", "ca"]);
         let mut found = problems.into_found();
         if rules.is_empty() && found.is_empty() {
             found.push(Problem::new(path, "there is no [[rule]]: nobody could do anything"));
         }
-        if found.is_empty() { Ok(Self { groups, rules }) } else { Err(found) }
+        if found.is_empty() { Ok(Self { groups, rules, cas }) } else { Err(found) }
+    }
+
+    /// What is asked of each CA's revocation list.
+    pub(crate) fn cas(&self) -> &CaTables {
+        &self.cas
     }
 
     /// The line of the first rule that allows it; `None`: refused.

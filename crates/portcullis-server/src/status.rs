@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::events::Events;
-use crate::generation::Generations;
+use crate::generation::{Generation, Generations};
 use crate::slots::Slots;
 
 /// The parts of a running server that its status is read from.
@@ -43,6 +43,8 @@ pub struct Status {
     pub cas: usize,
     /// Pins trusted.
     pub pins: usize,
+    /// The revocation lists in force.
+    pub crls: Vec<CrlInForce>,
     /// The server's own certificate.
     pub certificate: OwnCertificate,
     /// Connections open now.
@@ -57,6 +59,21 @@ pub struct Status {
     pub not_ready: Vec<String>,
     /// What is wrong although it is ready; empty when nothing is.
     pub degraded: Vec<String>,
+}
+
+/// A revocation list in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlInForce {
+    /// Its CA's name in `trust/cas`.
+    pub ca: String,
+    /// Its number, hexadecimal; version 1 has none.
+    pub number: Option<String>,
+    /// When it was made, RFC 3339.
+    pub this_update: String,
+    /// When the next one is due, RFC 3339.
+    pub next_update: String,
+    /// How many certificates are on it.
+    pub revoked: usize,
 }
 
 /// The server's own certificate, in short.
@@ -83,6 +100,7 @@ pub(crate) fn read(inside: &Inside) -> Status {
         generation_since: rfc3339(generation.since),
         cas,
         pins,
+        crls: crls(&generation),
         certificate: own_certificate(generation.tls.chain()),
         connections: inside.slots.count(),
         open_uploads: health.open_uploads,
@@ -110,12 +128,51 @@ pub(crate) fn not_ready(inside: &Inside) -> Vec<String> {
 /// send them nowhere.
 pub(crate) fn degraded(inside: &Inside) -> Vec<String> {
     let read_only = inside.store.health().read_only;
-    read_only.map(|reason| format!("the store is read-only, pushes are refused: {reason}")).into_iter().collect()
+    let read_only = read_only.map(|reason| format!("the store is read-only, pushes are refused: {reason}"));
+    read_only.into_iter().chain(warnings(&inside.generations.current(), OffsetDateTime::now_utc())).collect()
 }
 
 /// Why the files as they are now are not in force.
 pub(crate) fn refused(inside: &Inside) -> Vec<String> {
     inside.generations.refused().iter().map(ToString::to_string).collect()
+}
+
+/// What an operator must know although the server works, at `now`: beside what was wrong with the files, what time alone
+/// brings about.
+fn warnings(generation: &Generation, now: OffsetDateTime) -> Vec<String> {
+    let mut warnings: Vec<String> = generation.warnings.iter().map(ToString::to_string).collect();
+    for crl in generation.tls.trust().crls().filter(|crl| now > crl.list.next_update()) {
+        let (ca, due) = (&crl.ca, rfc3339(crl.list.next_update()));
+        warnings.push(format!("the revocation list of the CA {ca} is out of date since {due}: get the newest from it"));
+    }
+    if let Some(leaf) = generation.tls.chain().first() {
+        let facts = leaf.facts();
+        let left = facts.not_after - now;
+        if left < (facts.not_after - facts.not_before) / 3 {
+            let (end, days) = (rfc3339(facts.not_after), left.whole_days().max(0));
+            warnings.push(format!(
+                "the server's certificate ends on {end}, in {days} days: `portcullis maintain` renews it where the CA is"
+            ));
+        }
+    }
+    warnings
+}
+
+fn crls(generation: &Generation) -> Vec<CrlInForce> {
+    let mut crls: Vec<CrlInForce> = generation
+        .tls
+        .trust()
+        .crls()
+        .map(|crl| CrlInForce {
+            ca: crl.ca.clone(),
+            number: crl.list.number().map(ToString::to_string),
+            this_update: rfc3339(crl.list.this_update()),
+            next_update: rfc3339(crl.list.next_update()),
+            revoked: crl.list.len(),
+        })
+        .collect();
+    crls.sort_by(|a, b| a.ca.cmp(&b.ca));
+    crls
 }
 
 fn own_certificate(chain: &[portcullis_certs::Certificate]) -> OwnCertificate {

@@ -16,6 +16,7 @@
 //! # let _ = (expired, minted_with_her_key);
 //! ```
 
+mod crl;
 pub mod openssl;
 mod spec;
 
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{Certificate, CertificateParams, Issuer, KeyPair, PublicKeyData as _};
 
+pub use crl::CrlSpec;
 pub use spec::{BasicConstraints, KeyAlg, KeyUse, LeafSpec};
 
 /// A certificate authority: a [`Pair`] that is meant to sign.
@@ -174,6 +176,11 @@ impl Pair {
     /// The certificate itself.
     pub fn cert_pem(&self) -> String {
         self.chain[0].pem()
+    }
+
+    /// The certificate's serial number, big-endian.
+    pub fn serial(&self) -> Vec<u8> {
+        self.params.serial_number.as_ref().expect("each specification has one").to_bytes()
     }
 
     /// Leaf first, without the root.

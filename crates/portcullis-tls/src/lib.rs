@@ -20,6 +20,7 @@
 mod anchor;
 mod client;
 mod clock;
+mod crls;
 mod deny;
 mod error;
 mod gate;
@@ -31,6 +32,7 @@ mod server;
 mod trust;
 
 pub use client::{Roots, client_config};
+pub use crls::{CaCrl, CrlFault, CrlPresence, CrlRejected, CrlRule, CrlRules, StaleCrl};
 pub use error::TlsError;
 pub use gate::{CaFault, gate};
 pub use issued::{verify_issued_client, verify_issued_server, verify_server_chain};

@@ -4,6 +4,8 @@ use portcullis_certs::Certificate;
 use rustls::{AlertDescription, CertificateError, Error};
 use time::OffsetDateTime;
 
+use crate::clock::offset_date_time;
+
 /// The verdict's reason. Each stands for one TLS alert (design §3; RFC 8446 §6.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -15,6 +17,26 @@ pub enum Refusal {
     Denied {
         /// The line of `trust/deny`.
         line: u32,
+    },
+    /// Its CA's revocation list names it or one of its issuers. Alert: `certificate_revoked`.
+    #[error("the certificate, or one of its issuers, is revoked: it is on the revocation list (CRL) of the CA {ca}")]
+    Revoked {
+        /// The CA's name in `trust/cas`.
+        ca: String,
+    },
+    /// Its CA must have a revocation list and has none here. Alert: `unknown_ca`.
+    #[error("the CA {ca} has no revocation list (CRL) here, and the policy requires one")]
+    CrlMissing {
+        /// The name in `trust/cas` of the CA that the path ends at.
+        ca: String,
+    },
+    /// Its CA's revocation list is out of date, and the policy wants a current one. Alert: `unknown_ca`.
+    #[error("the revocation list (CRL) of the CA {ca} is out of date since {next_update}, and the policy rejects that")]
+    CrlStale {
+        /// The CA's name in `trust/cas`.
+        ca: String,
+        /// When a newer one was due.
+        next_update: OffsetDateTime,
     },
     /// It or an issuer is past notAfter. Alert: `certificate_expired`.
     #[error("the certificate expired on {not_after}")]
@@ -69,6 +91,33 @@ pub struct RefusedPeer {
 }
 
 impl Refusal {
+    /// What path building's error about this leaf means.
+    pub(crate) fn of(error: &webpki::Error, leaf: &Certificate) -> Self {
+        use webpki::Error as E;
+        match error {
+            E::CaUsedAsEndEntity => Self::Usage { problem: "it is a CA's (CA:TRUE)" },
+            E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+                Self::Usage { problem: "its extendedKeyUsage, or an issuer's, lacks clientAuth" }
+            }
+            // The leaf's own dates have been checked: these are an intermediate's.
+            E::CertExpired { not_after, .. } => Self::Expired { not_after: offset_date_time(*not_after) },
+            E::CertNotValidYet { not_before, .. } => Self::NotYetValid { not_before: offset_date_time(*not_before) },
+            E::InvalidSignatureForPublicKey => Self::OtherKey,
+            E::UnsupportedCertVersion => {
+                Self::Unsupported { problem: format!("X.509 v{}, issue it again as v3", leaf.facts().version) }
+            }
+            E::UnsupportedCriticalExtension => {
+                Self::Unsupported { problem: "a critical extension is not understood".to_owned() }
+            }
+            E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+                Self::Unsupported { problem: format!("signed with {}", leaf.facts().signature) }
+            }
+            E::BadDer | E::TrailingData(_) | E::BadDerTime => Self::Unreadable,
+            // Path building failed in one way or another: constraints, budget, an issuer that does not fit.
+            _ => Self::UnknownIssuer,
+        }
+    }
+
     /// The rustls error whose alert says this on the wire. Never `ApplicationVerificationFailure`: clients translate
     /// alerts, so each must be exact.
     pub(crate) fn to_rustls(&self) -> Error {
@@ -89,7 +138,8 @@ impl Refusal {
     fn certificate_error(&self) -> CertificateError {
         match self {
             Self::Unreadable => CertificateError::BadEncoding,
-            Self::Denied { .. } => CertificateError::Revoked,
+            Self::Denied { .. } | Self::Revoked { .. } => CertificateError::Revoked,
+            Self::CrlMissing { .. } | Self::CrlStale { .. } => CertificateError::UnknownRevocationStatus,
             Self::Expired { .. } | Self::NotYetValid { .. } => CertificateError::Expired,
             Self::SelfSigned | Self::UnknownIssuer | Self::OtherKey | Self::IssuedByPin { .. } => {
                 CertificateError::UnknownIssuer

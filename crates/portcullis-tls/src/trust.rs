@@ -1,6 +1,6 @@
 //! The server's verdict on a client certificate: our own function over webpki's path building.
 //!
-//! The order is fixed: deny list, dates, pin, chain. Only the deny list's names wait until the pin or the chain is
+//! The order is fixed: deny list, revocation list of any CA here that issued it, dates, pin, chain. Only the deny list's names wait until the pin or the chain is
 //! proven: a stranger's certificate holds thousands of names, and each would be held against each rule. A pin is the SHA-256 of one certificate: it is trusted for
 //! itself, signs for nobody, and needs no CA bit either way (the Docker page's `openssl req -new -x509` makes a
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_certs::trust_dir::{CaFile, DenyEntry, PinFile, TrustFiles};
+use portcullis_certs::trust_dir::{CaFile, CrlFile, DenyEntry, PinFile, TrustFiles};
 use portcullis_certs::{Certificate, Fingerprint};
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -18,7 +18,8 @@ use time::OffsetDateTime;
 use webpki::{EndEntityCert, VerifiedPath};
 
 use crate::anchor::{Purpose, check_root};
-use crate::clock::{offset_date_time, unix_time};
+use crate::clock::unix_time;
+use crate::crls::{CaCrl, CrlRejected, CrlRules, Crls, NamedCa};
 use crate::deny::DenyList;
 use crate::gate::{CaFault, date_fault, gate, is_weak, shape_faults};
 use crate::{Refusal, provider};
@@ -32,9 +33,10 @@ const MAX_HINT_BYTES: usize = 8 * 1024;
 #[derive(Debug, Clone)]
 pub struct TrustStore {
     anchors: Vec<Anchor>,
-    intermediates: Vec<Certificate>,
+    intermediates: Vec<Intermediate>,
     pins: HashMap<Fingerprint, Pin>,
     deny: DenyList,
+    crls: Crls,
     hints: Arc<[DistinguishedName]>,
 }
 
@@ -91,6 +93,13 @@ struct Anchor {
 }
 
 #[derive(Debug, Clone)]
+struct Intermediate {
+    /// The file's stem.
+    name: String,
+    certificate: Certificate,
+}
+
+#[derive(Debug, Clone)]
 struct Pin {
     name: String,
     certificate: Certificate,
@@ -105,15 +114,48 @@ impl TrustStore {
         let hints = hints(&anchors, &intermediates, &pins);
         let mut deny = DenyList::default();
         deny.add(&files.deny);
-        (Self { anchors, intermediates, pins, deny, hints }, rejected)
+        let mut store = Self { anchors, intermediates, pins, deny, crls: Crls::default(), hints };
+        store.set_crl_rules(&CrlRules::new());
+        (store, rejected)
     }
 
-    /// The same trust with more on its deny list: what is in force when everything else of a change is refused.
+    /// The same trust with the revocation lists of its CAs, and what is asked of them. The newest list of each CA
+    /// counts; those that no CA here signed, or may sign, are reported.
     #[must_use]
-    pub fn denying_also(&self, entries: &[DenyEntry]) -> Self {
+    pub fn with_crls(mut self, files: &[CrlFile], rules: &CrlRules) -> (Self, Vec<CrlRejected>) {
+        self.set_crl_rules(rules);
+        let mut crls = std::mem::take(&mut self.crls);
+        let rejected = crls.add(&self.named_cas(), files);
+        self.crls = crls;
+        (self, rejected)
+    }
+
+    /// The same trust, where the lists of `earlier` that are newer than its own stay in force: a list that was replaced
+    /// by an older one, or taken away, would let the revoked in again. Returns those that stayed.
+    #[must_use]
+    pub fn keeping_crls_of(mut self, earlier: &Self) -> (Self, Vec<CaCrl>) {
+        let mut crls = std::mem::take(&mut self.crls);
+        let kept = crls.keep_newer(self.named_cas(), &earlier.crls);
+        self.crls = crls;
+        (self, kept)
+    }
+
+    /// The same trust with more on its deny list, and with those of the revocation lists that count and are newer: what
+    /// is in force when everything else of a change is refused.
+    #[must_use]
+    pub fn restricted_by(&self, entries: &[DenyEntry], files: &[CrlFile]) -> Self {
         let mut store = self.clone();
         store.deny.add(entries);
+        let mut crls = std::mem::take(&mut store.crls);
+        // What does not count has been reported with the change that was refused.
+        let _ = crls.add(&store.named_cas(), files);
+        store.crls = crls;
         store
+    }
+
+    /// The revocation lists in force, one per CA that has one.
+    pub fn crls(&self) -> impl Iterator<Item = &CaCrl> {
+        self.crls.iter()
     }
 
     /// The names for the CertificateRequest: CA subjects, pin issuers and known intermediates; empty above 8 KiB.
@@ -134,6 +176,11 @@ impl TrustStore {
         let anchors = self.anchors.iter().map(|anchor| (TrustedBy::Ca(anchor.name.clone()), &anchor.certificate));
         let pins = self.pins.values().map(|pin| (TrustedBy::Pin(pin.name.clone()), &pin.certificate));
         anchors.chain(pins)
+    }
+
+    /// Every CA and intermediate, by the name of its file, with the SHA-256 of its key.
+    pub fn ca_keys(&self) -> impl Iterator<Item = (&str, Fingerprint)> {
+        self.named_cas().map(|ca| (ca.name, ca.certificate.facts().key_hash))
     }
 
     /// The names of the CAs, as rules may use them.
@@ -171,6 +218,7 @@ impl TrustStore {
         now: OffsetDateTime,
     ) -> Result<Accepted, Refusal> {
         self.check_deny(&leaf)?;
+        self.crls.check_claimed(&leaf, self.cas_named(leaf.facts().issuer.der()))?;
         check_dates(&leaf, now)?;
         if let Some(pin) = self.pins.get(&leaf.fingerprint()) {
             self.deny.check_names(&leaf)?;
@@ -184,14 +232,30 @@ impl TrustStore {
 
     /// Every certificate that may issue: the anchors, then the intermediates.
     fn cas(&self) -> impl Iterator<Item = &Certificate> {
-        self.anchors.iter().map(|anchor| &anchor.certificate).chain(&self.intermediates)
+        self.named_cas().map(|ca| ca.certificate)
+    }
+
+    /// Those whose subject is this name.
+    fn cas_named(&self, subject: &[u8]) -> impl Iterator<Item = &Certificate> {
+        self.cas().filter(move |ca| ca.facts().subject.der() == subject)
+    }
+
+    fn named_cas(&self) -> impl Iterator<Item = NamedCa<'_>> + Clone {
+        let anchors = self.anchors.iter().map(|ca| NamedCa { name: &ca.name, certificate: &ca.certificate });
+        anchors.chain(self.intermediates.iter().map(|ca| NamedCa { name: &ca.name, certificate: &ca.certificate }))
+    }
+
+    fn set_crl_rules(&mut self, rules: &CrlRules) {
+        let mut crls = Crls::default();
+        crls.set_rules(self.named_cas(), rules);
+        self.crls = crls;
     }
 
     fn check_deny(&self, leaf: &Certificate) -> Result<(), Refusal> {
         self.deny.check(leaf)?;
         let issuer = leaf.facts().issuer.der();
         let itself = Some(leaf).filter(|leaf| leaf.facts().self_issued);
-        self.deny.check_serial(leaf, self.cas().filter(|ca| ca.facts().subject.der() == issuer).chain(itself))
+        self.deny.check_serial(leaf, self.cas_named(issuer).chain(itself))
     }
 
     /// The name of the CA that the path ends at, and when the first certificate of the path expires.
@@ -210,11 +274,13 @@ impl TrustStore {
         let root = &anchor.certificate;
         let issuers = || intermediates.iter().chain([root]);
         // Here the issuers are certain, and those that the peer sent are among them.
+        let mut valid_until = leaf.facts().not_after;
         for (certificate, issuer) in std::iter::once(leaf).chain(&intermediates).zip(issuers()) {
             self.deny.check_serial(certificate, std::iter::once(issuer))?;
             self.deny.check(issuer)?;
+            let list_ends = self.crls.check_issued(certificate, issuer, &anchor.name, now)?;
+            valid_until = list_ends.into_iter().chain([issuer.facts().not_after]).fold(valid_until, Ord::min);
         }
-        let valid_until = issuers().map(|issuer| issuer.facts().not_after).fold(leaf.facts().not_after, Ord::min);
         Ok((anchor.name.clone(), valid_until))
     }
 
@@ -226,7 +292,7 @@ impl TrustStore {
         now: OffsetDateTime,
     ) -> Result<(&Anchor, Vec<Certificate>), webpki::Error> {
         let presented = others.iter().take(MAX_CHAIN - 1).map(AsRef::<[u8]>::as_ref);
-        let known = self.intermediates.iter().map(|certificate| certificate.der().as_ref());
+        let known = self.intermediates.iter().map(|ca| ca.certificate.der().as_ref());
         let intermediates: Vec<CertificateDer<'_>> = presented.chain(known).map(CertificateDer::from).collect();
         let valid = self.anchors.iter().filter(|anchor| date_fault(&anchor.certificate, now).is_none());
         let (anchors, trust_anchors): (Vec<&Anchor>, Vec<TrustAnchor<'_>>) =
@@ -253,8 +319,8 @@ impl TrustStore {
     fn refusal(&self, error: &webpki::Error, leaf: &Certificate) -> Refusal {
         let facts = leaf.facts();
         let issuer = facts.issuer.der();
-        if self.cas().any(|ca| ca.facts().subject.der() == issuer) {
-            return refusal_of(error, leaf);
+        if self.cas_named(issuer).next().is_some() {
+            return Refusal::of(error, leaf);
         }
         if facts.self_issued {
             return Refusal::SelfSigned;
@@ -262,7 +328,7 @@ impl TrustStore {
         let parents = self.pins.values().filter(|pin| pin.certificate.facts().subject.der() == issuer);
         match parents.map(|pin| &pin.name).min() {
             Some(pin) => Refusal::IssuedByPin { pin: pin.clone() },
-            None => refusal_of(error, leaf),
+            None => Refusal::of(error, leaf),
         }
     }
 }
@@ -323,7 +389,7 @@ impl Identity {
     }
 }
 
-fn admit_cas(files: &[CaFile], now: OffsetDateTime) -> (Vec<Anchor>, Vec<Certificate>, Vec<CaRejected>) {
+fn admit_cas(files: &[CaFile], now: OffsetDateTime) -> (Vec<Anchor>, Vec<Intermediate>, Vec<CaRejected>) {
     let (mut anchors, mut intermediates, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
         for certificate in &file.certificates {
@@ -340,7 +406,7 @@ fn admit_cas(files: &[CaFile], now: OffsetDateTime) -> (Vec<Anchor>, Vec<Certifi
             if facts.self_issued {
                 anchors.push(Anchor { name: file.name.clone(), certificate: certificate.clone(), root });
             } else {
-                intermediates.push(certificate.clone());
+                intermediates.push(Intermediate { name: file.name.clone(), certificate: certificate.clone() });
             }
         }
     }
@@ -362,10 +428,10 @@ fn trust_anchor(certificate: &Certificate) -> Option<TrustAnchor<'static>> {
 
 fn hints(
     anchors: &[Anchor],
-    intermediates: &[Certificate],
+    intermediates: &[Intermediate],
     pins: &HashMap<Fingerprint, Pin>,
 ) -> Arc<[DistinguishedName]> {
-    let cas = anchors.iter().map(|anchor| &anchor.certificate).chain(intermediates);
+    let cas = anchors.iter().map(|ca| &ca.certificate).chain(intermediates.iter().map(|ca| &ca.certificate));
     let mut names: Vec<&[u8]> = cas.map(|ca| ca.facts().subject.der()).collect();
     names.extend(pins.values().map(|pin| pin.certificate.facts().issuer.der()));
     names.sort_unstable();
@@ -407,30 +473,4 @@ fn check_key(leaf: &Certificate) -> Result<(), Refusal> {
         return Err(Refusal::Unsupported { problem: format!("its key is too weak ({key})") });
     }
     Ok(())
-}
-
-fn refusal_of(error: &webpki::Error, leaf: &Certificate) -> Refusal {
-    use webpki::Error as E;
-    match error {
-        E::CaUsedAsEndEntity => Refusal::Usage { problem: "it is a CA's (CA:TRUE)" },
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-            Refusal::Usage { problem: "its extendedKeyUsage, or an issuer's, lacks clientAuth" }
-        }
-        // The leaf's own dates have been checked: these are an intermediate's.
-        E::CertExpired { not_after, .. } => Refusal::Expired { not_after: offset_date_time(*not_after) },
-        E::CertNotValidYet { not_before, .. } => Refusal::NotYetValid { not_before: offset_date_time(*not_before) },
-        E::InvalidSignatureForPublicKey => Refusal::OtherKey,
-        E::UnsupportedCertVersion => {
-            Refusal::Unsupported { problem: format!("X.509 v{}, issue it again as v3", leaf.facts().version) }
-        }
-        E::UnsupportedCriticalExtension => {
-            Refusal::Unsupported { problem: "a critical extension is not understood".to_owned() }
-        }
-        E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            Refusal::Unsupported { problem: format!("signed with {}", leaf.facts().signature) }
-        }
-        E::BadDer | E::TrailingData(_) | E::BadDerTime => Refusal::Unreadable,
-        // Path building failed in one way or another: constraints, budget, an issuer that does not fit.
-        _ => Refusal::UnknownIssuer,
-    }
 }

@@ -4,6 +4,7 @@
 mod fixture;
 
 mod certificates;
+mod crls;
 mod fuzz;
 mod host_certs;
 mod keys;

@@ -83,7 +83,7 @@ fn everything_that_is_not_right_is_fatal_and_the_rest_is_read() {
         ("pins/dir.crt", None, "D36"),
         ("pins/two.crt", None, "T01"),
         ("pins/alice.crt", None, "T03"),
-        ("crls/ca.crl", None, "T05"),
+        ("crls/ca.crl", None, "D26"),
         ("deny", Some(1), "T04"),
     ];
     assert_eq!(found, expected);

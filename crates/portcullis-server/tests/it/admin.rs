@@ -188,6 +188,24 @@ async fn probes_of_a_server_that_is_well() {
 }
 
 #[tokio::test]
+async fn what_needs_attention_is_told() {
+    use portcullis_testkit::pki::CrlSpec;
+    let now = time::OffsetDateTime::now_utc();
+    let (home, socket) = home();
+    let (not_before, not_after) = (now - time::Duration::days(61), now + time::Duration::days(29));
+    let old = LeafSpec { not_before, not_after, ..LeafSpec::server(&["registry.test"], &[]) };
+    home.write_server(&home.server_ca.issue(&old));
+    home.write_crl("clients", &CrlSpec::new(258, &[&home.alice]).stale());
+    let _site = home.serve().await;
+    let now = status(&socket).await;
+    for words in ["of the CA clients is out of date since", "the server's certificate ends on"] {
+        assert!(now.degraded.iter().any(|warning| warning.contains(words)), "{words}: {:?}", now.degraded);
+    }
+    let [crl] = now.crls.as_slice() else { panic!("{:?}", now.crls) };
+    assert_eq!((crl.ca.as_str(), crl.number.as_deref(), crl.revoked), ("clients", Some("0102"), 1));
+}
+
+#[tokio::test]
 async fn details_are_for_this_machine_only() {
     for (ip, details) in [("127.0.0.1", true), ("0.0.0.0", false)] {
         let home = Home::new();

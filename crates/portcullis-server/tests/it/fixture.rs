@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_oci::{Algorithm, Digest};
 use portcullis_server::{Config, Handle, Problem, Server, ServerError};
-use portcullis_testkit::pki::{Authority, Pair, recipe_shaped, write_file};
+use portcullis_testkit::pki::{Authority, CrlSpec, Pair, recipe_shaped, write_file};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -106,6 +106,11 @@ impl Home {
 
     pub(crate) fn add_pin(&self, name: &str, pair: &Pair) {
         pair.write_crt(&self.path("trust/pins"), name);
+    }
+
+    /// A revocation list of the clients' CA, in `trust/crls/<name>.crl`.
+    pub(crate) fn write_crl(&self, name: &str, spec: &CrlSpec) {
+        write_file(&self.path(&format!("trust/crls/{name}.crl")), self.client_ca.crl(spec).as_bytes(), 0o644);
     }
 
     pub(crate) fn remove_pin(&self, name: &str) {

@@ -241,8 +241,8 @@ async fn a_rule_for_a_ca_that_does_not_exist() {
     let root = home.path("").display().to_string();
     let site = home.serve().await;
     let warnings = || -> Vec<String> {
-        let lines = log::with("message", "policy");
-        let texts = lines.iter().map(|line| line.get("warning").to_owned());
+        let lines = log::with("message", "trust");
+        let texts = lines.iter().map(|line| line.get("problem").to_owned());
         texts.filter(|text| text.starts_with(&root)).collect()
     };
     until("two findings", || warnings().len() == 2).await;
@@ -257,7 +257,7 @@ fn the_examples_of_the_documentation() {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let examples: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         let home = Home::new();
         home.write_policy(example);

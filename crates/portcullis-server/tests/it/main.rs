@@ -15,6 +15,7 @@ mod api_referrers;
 mod api_tags;
 mod api_uploads;
 mod audit;
+mod crls;
 mod errors;
 mod identity;
 mod lifecycle;

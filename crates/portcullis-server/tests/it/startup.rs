@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use portcullis_server::{Problem, Server, ServerError};
-use portcullis_testkit::pki::{Authority, LeafSpec, write_file};
+use portcullis_testkit::pki::{Authority, CrlSpec, LeafSpec, write_file};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{Home, within};
@@ -73,9 +73,20 @@ fn the_trust_directory() {
         Authority::without_key_cert_sign("weak").pair.write_crt(&home.path("trust/cas"), "weak");
     });
     check("trust/pins/bob.crt", None, &["alice.crt"], |home| home.add_pin("bob", &home.alice));
-    check("trust/crls/clients.crl", None, &[], |home| write_file(&home.path("trust/crls/clients.crl"), b"x", 0o644));
+    check("trust/crls/clients.crl", None, &["PEM"], |home| {
+        write_file(&home.path("trust/crls/clients.crl"), b"x", 0o644);
+    });
     check("trust/deny", Some(2), &["who is this"], |home| {
         write_file(&home.path("trust/deny"), b"# a comment\nwho is this\n", 0o644);
+    });
+    check("trust/crls/other.crl", Some(1), &["does not count", "not signed by the key"], |home| {
+        let list = Authority::new("client CA").crl(&CrlSpec::new(1, &[]));
+        write_file(&home.path("trust/crls/other.crl"), list.as_bytes(), 0o644);
+    });
+    check("policy.toml", Some(6), &["`ca.clients.crl`", "if-present"], |home| {
+        home.write_policy(
+            "[[rule]]\nca = \"*\"\nallow = [\"pull\"]\nrepositories = [\"**\"]\n[ca.clients]\ncrl = \"needed\"\n",
+        );
     });
     for directory in ["trust", "trust/cas", "trust/pins"] {
         for mode in [0o775, 0o757] {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use portcullis_certs::trust_dir::{CaFile, DenyEntry, PinFile, TrustFiles};
-use portcullis_certs::{Certificate, Fingerprint, PrivateKey};
+use portcullis_certs::trust_dir::{CaFile, CrlFile, DenyEntry, PinFile, TrustFiles};
+use portcullis_certs::{Certificate, Fingerprint, PrivateKey, RevocationList};
 use portcullis_testkit::pki::{PairFiles, openssl};
-use portcullis_tls::{CaRejected, TrustStore};
+use portcullis_tls::{CaRejected, CrlRejected, CrlRule, CrlRules, TrustStore};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
 pub(crate) fn now() -> OffsetDateTime {
@@ -41,7 +41,7 @@ pub(crate) fn key_hash(der: &[u8]) -> Fingerprint {
 
 /// What `trust/` holds, without the files.
 #[derive(Clone, Default)]
-pub(crate) struct Trust(TrustFiles);
+pub(crate) struct Trust(TrustFiles, CrlRules);
 
 impl Trust {
     pub(crate) fn ca(name: &str, der: &[u8]) -> Self {
@@ -71,17 +71,38 @@ impl Trust {
         self
     }
 
+    /// A revocation list, PEM.
+    pub(crate) fn and_crl(mut self, pem: &str) -> Self {
+        self.0.crls.push(crl(pem));
+        self
+    }
+
+    pub(crate) fn and_rule(mut self, ca: &str, rule: CrlRule) -> Self {
+        self.1.insert(ca.to_owned(), rule);
+        self
+    }
+
     pub(crate) fn store(&self) -> TrustStore {
-        self.build().0
+        self.store_at(now())
     }
 
     pub(crate) fn store_at(&self, now: OffsetDateTime) -> TrustStore {
-        TrustStore::build(&self.0, now).0
+        TrustStore::build(&self.0, now).0.with_crls(&self.0.crls, &self.1).0
+    }
+
+    pub(crate) fn rejected_crls(&self) -> Vec<CrlRejected> {
+        TrustStore::build(&self.0, now()).0.with_crls(&self.0.crls, &self.1).1
     }
 
     pub(crate) fn build(&self) -> (TrustStore, Vec<CaRejected>) {
         TrustStore::build(&self.0, now())
     }
+}
+
+/// A revocation list as it would lie in `trust/crls`.
+pub(crate) fn crl(pem: &str) -> CrlFile {
+    let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).unwrap();
+    CrlFile { path: "a.crl".into(), line: Some(1), list: RevocationList::from_der(der.to_vec()).unwrap() }
 }
 
 /// The certificates of a PEM file, leaf first, and its key as PKCS#8: what the `openssl` program left behind.

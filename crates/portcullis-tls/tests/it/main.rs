@@ -10,6 +10,7 @@ mod fixture;
 mod peer;
 
 mod client_verdict;
+mod crls;
 mod deny;
 mod foreign_bytes;
 mod gate;

@@ -58,6 +58,10 @@ fn lines(status: &Status) -> Vec<String> {
         lines
             .push(format!("damaged      {} links or manifests, treated as absent; the log names them", status.damaged));
     }
+    lines.extend(status.crls.iter().map(|crl| {
+        let number = crl.number.as_ref().map(|number| format!(" number {number}")).unwrap_or_default();
+        format!("CRL          {}{number}: {} revoked, next due {}", crl.ca, crl.revoked, crl.next_update)
+    }));
     lines.extend(status.refused.iter().map(|problem| format!("not in force: {problem}")));
     lines.extend(status.degraded.iter().map(|problem| format!("degraded: {problem}")));
     lines.extend(status.not_ready.iter().map(|problem| format!("not ready: {problem}")));

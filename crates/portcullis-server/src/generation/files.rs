@@ -1,0 +1,214 @@
+//! The files of a trust generation: read whole, judged, and every problem told with its place.
+//!
+//! Must not know which generation is in force.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portcullis_certs::trust_dir::{DenyEntry, TrustDir, TrustFiles};
+use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, permissions};
+use portcullis_tls::{CaCrl, CaRejected, CrlFault, ServerTls, TrustStore};
+use time::OffsetDateTime;
+
+use crate::config::Config;
+use crate::crl_rules::CaTables;
+use crate::document::Problem;
+use crate::policy::Policy;
+use crate::watch::Stamps;
+
+/// A policy larger than this is none.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    trust: TrustDir,
+    policy: PathBuf,
+}
+
+/// Files in which nothing is wrong that keeps them from being in force.
+pub(super) struct Loaded {
+    pub(super) tls: ServerTls,
+    pub(super) policy: Policy,
+    pub(super) deny: Vec<DenyEntry>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl Files {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            certificate: config.certificate.clone(),
+            key: config.key.clone(),
+            trust: TrustDir::new(&config.trust),
+            policy: config.policy.clone(),
+        }
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        let deny = self.trust.deny_file();
+        let (cas, pins, crls) = (self.trust.cas_dir(), self.trust.pins_dir(), self.trust.crls_dir());
+        Stamps::of(&[&self.certificate, &self.key, &self.policy, &deny], &[&cas, &pins, &crls])
+    }
+
+    /// What can be read of the trust directory, whatever is wrong with the rest.
+    pub(super) fn read_trust(&self) -> TrustFiles {
+        self.trust.read().0
+    }
+
+    /// Everything, or every problem; and in both cases what could be read of the trust directory.
+    pub(super) fn load(&self) -> (TrustFiles, Result<Loaded, Vec<Problem>>) {
+        let now = OffsetDateTime::now_utc();
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        let pair = self.load_pair(&mut problems);
+        let policy = self.load_policy(&mut problems);
+        let cas = policy.as_ref().map(|policy| policy.cas().clone()).unwrap_or_default();
+        let (files, findings) = self.trust.read();
+        self.check_trust(&files, findings, &mut problems, &mut warnings);
+        let trust = self.build_trust(&files, &cas, now, &mut problems, &mut warnings);
+        let checked = policy.as_ref().map(|policy| policy.check(&self.policy, &trust));
+        match checked.transpose() {
+            Ok(found) => warnings.extend(found.into_iter().flatten()),
+            Err(found) => problems.extend(found),
+        }
+        let tls = pair.and_then(|(chain, key)| match ServerTls::new(chain, &key, Arc::new(trust)) {
+            Ok(tls) => Some(tls),
+            Err(error) => {
+                problems.push(Problem::new(&self.key, error.to_string()));
+                None
+            }
+        });
+        let loaded = match (tls, policy, problems.is_empty()) {
+            (Some(tls), Some(policy), true) => Ok(Loaded { tls, policy, deny: files.deny.clone(), warnings }),
+            _ => Err(problems),
+        };
+        (files, loaded)
+    }
+
+    fn load_pair(&self, problems: &mut Vec<Problem>) -> Option<(Vec<Certificate>, PrivateKey)> {
+        check_owner(&self.key, permissions::check_private, problems);
+        check_owner(&self.certificate, permissions::check_not_writable, problems);
+        let (chain, findings) = pem::read_certificates(&self.certificate);
+        problems.extend(findings.iter().map(problem));
+        let key = match pem::read_private_key(&self.key) {
+            Ok(key) => Some(key),
+            Err(findings) => {
+                problems.extend(findings.iter().map(problem));
+                None
+            }
+        };
+        key.filter(|_| !chain.is_empty()).map(|key| (chain, key))
+    }
+
+    fn check_trust(
+        &self,
+        files: &TrustFiles,
+        findings: Vec<Finding>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) {
+        let trust = &self.trust;
+        let own = [trust.root.clone(), trust.cas_dir(), trust.pins_dir(), trust.crls_dir(), trust.deny_file()];
+        let cas = files.cas.iter().map(|ca| &ca.path);
+        let others = files.pins.iter().map(|pin| &pin.path).chain(files.crls.iter().map(|crl| &crl.path));
+        for path in own.iter().chain(cas).chain(others) {
+            check_owner(path, permissions::check_not_writable, problems);
+        }
+        for finding in findings {
+            let is_fatal = finding.severity == Severity::Fatal;
+            if is_fatal { &mut *problems } else { &mut *warnings }.push(problem(&finding));
+        }
+    }
+
+    fn build_trust(
+        &self,
+        files: &TrustFiles,
+        cas: &CaTables,
+        now: OffsetDateTime,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> TrustStore {
+        let (store, rejected) = TrustStore::build(files, now);
+        for ca in rejected {
+            // Expiry leaves out that one CA and never refuses a generation: the others' clients must not pay for it.
+            if ca.only_expired() {
+                warnings.push(Problem::new(&ca.path, format!("{} is left out: {}", ca.subject, reasons(&ca))));
+            } else {
+                problems.push(Problem::new(&ca.path, format!("{} is no CA: {}", ca.subject, reasons(&ca))));
+            }
+        }
+        let (store, rejected) = store.with_crls(&files.crls, &cas.rules);
+        for crl in rejected {
+            // A CA that is trusted no longer lets nobody in: to remove it is a restriction, which its list must not hold back.
+            let is_idle = matches!(crl.fault, CrlFault::NoCa { .. });
+            let message = format!("revocation list does not count: {}", crl.fault);
+            let problem = Problem { path: crl.path, line: crl.line.map(|line| line as usize), message };
+            if is_idle { &mut *warnings } else { &mut *problems }.push(problem);
+        }
+        let known = |name: &str| files.cas.iter().any(|ca| ca.name == name);
+        for (name, line) in cas.lines.iter().filter(|(name, _)| !known(name)) {
+            let names: Vec<&str> = files.cas.iter().map(|ca| ca.name.as_str()).collect();
+            let message = format!("`ca.{name}`: no CA of that name is in trust/cas; there are: {}", names.join(", "));
+            warnings.push(Problem { path: self.policy.clone(), line: Some(*line), message });
+        }
+        store
+    }
+
+    fn load_policy(&self, problems: &mut Vec<Problem>) -> Option<Policy> {
+        check_owner(&self.policy, permissions::check_not_writable, problems);
+        let read = || {
+            let bytes = fs::metadata(&self.policy)?.len();
+            if bytes > MAX_POLICY_BYTES {
+                return Err(std::io::Error::other(format!(
+                    "it has {bytes} bytes, at most {MAX_POLICY_BYTES} are read"
+                )));
+            }
+            fs::read_to_string(&self.policy)
+        };
+        match read() {
+            Ok(text) => match Policy::parse(&self.policy, &text) {
+                Ok(policy) => return Some(policy),
+                Err(found) => problems.extend(found),
+            },
+            Err(error) => problems.push(Problem::new(&self.policy, format!("the policy cannot be read: {error}"))),
+        }
+        None
+    }
+}
+
+/// Refuses what others could have written or read; what is not there is somebody else's problem to report.
+fn check_owner(
+    path: &Path,
+    check: fn(&Path, &fs::Metadata, u32) -> Option<portcullis_certs::Fault>,
+    problems: &mut Vec<Problem>,
+) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    if let Some(fault) = check(path, &metadata, rustix::process::geteuid().as_raw()) {
+        problems.push(problem(&Finding::new(path, Severity::Fatal, fault)));
+    }
+}
+
+/// The finding with what to do about it.
+fn problem(finding: &Finding) -> Problem {
+    let message = match finding.fix() {
+        Fix::NothingToDo => finding.fault.to_string(),
+        fix => format!("{}: {fix}", finding.fault),
+    };
+    Problem { path: finding.path.clone(), line: finding.line.map(|line| line as usize), message }
+}
+
+fn reasons(ca: &CaRejected) -> String {
+    ca.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What is told when a newer list was replaced by an older one, or taken away.
+pub(super) fn older_crl(kept: &CaCrl) -> Problem {
+    let number = kept.list.number().map(|number| format!(" (number {number})")).unwrap_or_default();
+    let ca = &kept.ca;
+    let message = format!(
+        "the newest revocation list of the CA {ca}{number} is not there any more: it stays in force while this server runs"
+    );
+    Problem::new(Path::new("trust/crls"), message)
+}

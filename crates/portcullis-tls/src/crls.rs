@@ -1,0 +1,243 @@
+//! Revocation lists, each bound to the CA whose key signed it, and what is asked of each CA's list.
+//!
+//! A CA without a list does not lock its clients out unless its rule says so (webpki's default would: every certificate
+//! of a chain needs a list, and a second CA without one shuts its clients out). What a list is, is
+//! `portcullis-certs`' matter.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use portcullis_certs::trust_dir::CrlFile;
+use portcullis_certs::{Certificate, Fingerprint, RevocationList, SignatureKind};
+use time::OffsetDateTime;
+
+use crate::Refusal;
+
+/// What is asked of the revocation list of one CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CrlRule {
+    /// Whether there must be one.
+    pub presence: CrlPresence,
+    /// What happens past its nextUpdate.
+    pub stale: StaleCrl,
+}
+
+/// Whether a CA must have a revocation list. Ordered: the later one is stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum CrlPresence {
+    /// Its list is not looked at.
+    Off,
+    /// Its list counts if there is one.
+    #[default]
+    IfPresent,
+    /// Without a list nothing it issued is accepted.
+    Required,
+}
+
+/// What a list is worth past its nextUpdate. Ordered: the later one is stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum StaleCrl {
+    /// It still counts; that it is out of date is told loudly.
+    #[default]
+    Warn,
+    /// Nothing its CA issued is accepted until there is a newer one.
+    Reject,
+}
+
+/// The rules by the CA's name (the file's stem in `trust/cas`); a CA that is not named has the default rule.
+pub type CrlRules = BTreeMap<String, CrlRule>;
+
+/// Why a revocation list does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CrlFault {
+    /// No CA of that name is loaded.
+    #[error("it was issued by {issuer}, and no CA of that name is in trust/cas")]
+    NoCa {
+        /// The list's issuer.
+        issuer: String,
+    },
+    /// A CA of that name is loaded, and its key did not make the signature.
+    #[error("it was not signed by the key of the CA {ca}, whose name it bears: it was changed, or is another CA's")]
+    OtherKey {
+        /// The CA's name in `trust/cas`.
+        ca: String,
+    },
+    /// The CA's keyUsage does not allow it to sign lists.
+    #[error("the CA {ca} may not sign revocation lists: its keyUsage lacks cRLSign")]
+    MayNotSign {
+        /// The CA's name in `trust/cas`.
+        ca: String,
+    },
+    /// Signed with SHA-1 or older.
+    #[error("it is signed with {algorithm}, which is broken: issue it again with SHA-256")]
+    Signature {
+        /// The signature algorithm.
+        algorithm: String,
+    },
+}
+
+/// A list in `trust/crls` that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlRejected {
+    /// The file.
+    pub path: PathBuf,
+    /// The line of its PEM block.
+    pub line: Option<u32>,
+    /// What is wrong.
+    pub fault: CrlFault,
+}
+
+/// The list that is in force for one CA.
+#[derive(Debug, Clone)]
+pub struct CaCrl {
+    /// The CA's name (the file's stem in `trust/cas`).
+    pub ca: String,
+    /// The SHA-256 of the CA's key.
+    pub ca_key: Fingerprint,
+    /// The list.
+    pub list: RevocationList,
+}
+
+/// A CA as lists are bound to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedCa<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) certificate: &'a Certificate,
+}
+
+/// The newest list of each CA, and the rules, by the CA's key: a CA that was renewed with its key is one CA.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Crls {
+    lists: HashMap<Fingerprint, CaCrl>,
+    rules: HashMap<Fingerprint, CrlRule>,
+    by_name: CrlRules,
+}
+
+impl Crls {
+    pub(crate) fn set_rules<'a>(&mut self, cas: impl Iterator<Item = NamedCa<'a>>, rules: &CrlRules) {
+        self.by_name.clone_from(rules);
+        for ca in cas {
+            let named = rules.get(ca.name).copied().unwrap_or_default();
+            // One key under two names: the stricter rule is the safe reading.
+            let rule = self.rules.entry(ca.certificate.facts().key_hash).or_insert(named);
+            rule.presence = rule.presence.max(named.presence);
+            rule.stale = rule.stale.max(named.stale);
+        }
+    }
+
+    /// Takes each list that its CA signed, where it is newer than the one that is there.
+    pub(crate) fn add<'a>(
+        &mut self,
+        cas: &(impl Iterator<Item = NamedCa<'a>> + Clone),
+        files: &[CrlFile],
+    ) -> Vec<CrlRejected> {
+        let mut rejected = Vec::new();
+        for file in files {
+            match issuer(cas.clone(), &file.list) {
+                Ok(ca) => self.offer(CaCrl {
+                    ca: ca.name.to_owned(),
+                    ca_key: ca.certificate.facts().key_hash,
+                    list: file.list.clone(),
+                }),
+                Err(fault) => rejected.push(CrlRejected { path: file.path.clone(), line: file.line, fault }),
+            }
+        }
+        rejected
+    }
+
+    /// Takes the lists of an earlier set that are newer than ours, for the CAs that are still here; returns them.
+    pub(crate) fn keep_newer<'a>(&mut self, cas: impl Iterator<Item = NamedCa<'a>>, earlier: &Self) -> Vec<CaCrl> {
+        let mut kept = Vec::new();
+        for ca in cas {
+            let key = ca.certificate.facts().key_hash;
+            let Some(old) = earlier.lists.get(&key) else { continue };
+            let is_newer = self.lists.get(&key).is_none_or(|own| old.list.is_newer_than(&own.list));
+            if is_newer {
+                self.lists.insert(key, old.clone());
+                kept.push(old.clone());
+            }
+        }
+        kept
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CaCrl> {
+        self.lists.values()
+    }
+
+    /// Before the path is known: whether the list of any of these CAs, which bear the issuer's name, names it. The
+    /// signature is looked at only where the number is on the list, so that a stranger's certificates cost a look-up.
+    pub(crate) fn check_claimed<'a>(
+        &self,
+        certificate: &Certificate,
+        cas: impl Iterator<Item = &'a Certificate>,
+    ) -> Result<(), Refusal> {
+        for ca in cas {
+            if let Some(crl) = self.revoking(certificate, ca)
+                && certificate.is_signed_by(ca)
+            {
+                return Err(Refusal::Revoked { ca: crl.ca.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// One certificate of a path and its issuer: refused when the list names it, or when the rule wants a list that is
+    /// not there or out of date. Otherwise until when that holds, if it ends by itself. An issuer that is not loaded has
+    /// the rule of the CA that the path ends at, `root`.
+    pub(crate) fn check_issued(
+        &self,
+        certificate: &Certificate,
+        issuer: &Certificate,
+        root: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, Refusal> {
+        let rule = self.rule(issuer, root);
+        if let Some(crl) = self.revoking(certificate, issuer) {
+            return Err(Refusal::Revoked { ca: crl.ca.clone() });
+        }
+        match self.lists.get(&issuer.facts().key_hash) {
+            _ if rule.presence == CrlPresence::Off => Ok(None),
+            None if rule.presence == CrlPresence::Required => Err(Refusal::CrlMissing { ca: root.to_owned() }),
+            None => Ok(None),
+            Some(_) if rule.stale == StaleCrl::Warn => Ok(None),
+            Some(crl) if now > crl.list.next_update() => {
+                Err(Refusal::CrlStale { ca: crl.ca.clone(), next_update: crl.list.next_update() })
+            }
+            Some(crl) => Ok(Some(crl.list.next_update())),
+        }
+    }
+
+    fn offer(&mut self, crl: CaCrl) {
+        let is_newest = self.lists.get(&crl.ca_key).is_none_or(|own| crl.list.is_newer_than(&own.list));
+        if is_newest {
+            self.lists.insert(crl.ca_key, crl);
+        }
+    }
+
+    fn revoking(&self, certificate: &Certificate, issuer: &Certificate) -> Option<&CaCrl> {
+        let key = &issuer.facts().key_hash;
+        let crl = self.lists.get(key).filter(|crl| crl.list.lists(&certificate.facts().serial))?;
+        self.rules.get(key).is_none_or(|rule| rule.presence != CrlPresence::Off).then_some(crl)
+    }
+
+    fn rule(&self, issuer: &Certificate, root: &str) -> CrlRule {
+        let own = self.rules.get(&issuer.facts().key_hash).copied();
+        own.or_else(|| self.by_name.get(root).copied()).unwrap_or_default()
+    }
+}
+
+/// The CA that made the list, if it may.
+fn issuer<'a>(cas: impl Iterator<Item = NamedCa<'a>> + Clone, list: &RevocationList) -> Result<NamedCa<'a>, CrlFault> {
+    let mut named = cas.filter(|ca| ca.certificate.facts().subject.der() == list.issuer().der());
+    let first = named.clone().next().ok_or_else(|| CrlFault::NoCa { issuer: list.issuer().to_string() })?;
+    if SignatureKind::is_sha1_or_older(list.signature()) {
+        return Err(CrlFault::Signature { algorithm: list.signature().to_string() });
+    }
+    let signer = named.find(|ca| list.is_signed_by(ca.certificate));
+    let signer = signer.ok_or_else(|| CrlFault::OtherKey { ca: first.name.to_owned() })?;
+    // RFC 5280 §4.2.1.3: where there is a keyUsage, it must have cRLSign.
+    if signer.certificate.facts().key_usage.is_some_and(|usage| !usage.crl_sign) {
+        return Err(CrlFault::MayNotSign { ca: signer.name.to_owned() });
+    }
+    Ok(signer)
+}

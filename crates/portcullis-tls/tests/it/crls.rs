@@ -1,0 +1,230 @@
+//! Revocation lists: each counts for its own CA, in its place in the order, with its alert.
+
+use std::sync::LazyLock;
+
+use portcullis_testkit::pki::{Authority, CrlSpec, KeyUse, LeafSpec, Pair, recipe_shaped};
+use portcullis_tls::{CrlFault, CrlPresence, CrlRule, Refusal, StaleCrl};
+use rustls::AlertDescription;
+use time::Duration;
+
+use crate::fixture::{Trust, certificate, crl, key_hash, now};
+use crate::peer::{BOTH, Offer, chain_of, server, shake};
+
+static ROOT: LazyLock<Authority> = LazyLock::new(|| Authority::new("root CA"));
+static ISSUING: LazyLock<Authority> = LazyLock::new(|| ROOT.intermediate("issuing CA"));
+
+const REQUIRED: CrlRule = CrlRule { presence: CrlPresence::Required, stale: StaleCrl::Warn };
+const CURRENT: CrlRule = CrlRule { presence: CrlPresence::IfPresent, stale: StaleCrl::Reject };
+const OFF: CrlRule = CrlRule { presence: CrlPresence::Off, stale: StaleCrl::Reject };
+
+fn root() -> Trust {
+    Trust::ca("root", ROOT.cert_der())
+}
+
+fn list(number: u64, revoked: &[&Pair]) -> String {
+    ROOT.crl(&CrlSpec::new(number, revoked))
+}
+
+fn verdict(trust: &Trust, pair: &Pair) -> Result<(), Refusal> {
+    trust.store().judge(&chain_of(&Offer::of(pair)), now()).map(|_| ())
+}
+
+fn revoked_by(ca: &str) -> Result<(), Refusal> {
+    Err(Refusal::Revoked { ca: ca.to_owned() })
+}
+
+#[test]
+fn a_listed_certificate_is_revoked_and_its_neighbours_are_not() {
+    let (bad, good) = (ROOT.client("ci-7"), ROOT.client("ci-8"));
+    let trust = root().and_crl(&list(1, &[&bad]));
+    for version in BOTH {
+        let outcome = shake(&server(&trust), Some(&Offer::of(&bad)), version);
+        assert_eq!(outcome.refusal, revoked_by("root").err());
+        assert_eq!(outcome.alert, Some(AlertDescription::CertificateRevoked));
+        assert!(shake(&server(&trust), Some(&Offer::of(&good)), version).accepted.is_some());
+    }
+}
+
+/// webpki's default would refuse every certificate of a CA without a list.
+#[test]
+fn a_ca_without_a_list_locks_nobody_out() {
+    let other = Authority::new("other CA");
+    let trust = root().and_ca("other", other.cert_der()).and_crl(&list(1, &[]));
+    assert_eq!(verdict(&trust, &other.client("a")), Ok(()));
+    assert_eq!(verdict(&trust, &ROOT.client("b")), Ok(()));
+}
+
+#[test]
+fn a_required_list_that_is_missing_refuses_that_ca_alone() {
+    let other = Authority::new("other CA");
+    let trust = root().and_ca("other", other.cert_der()).and_rule("root", REQUIRED);
+    assert_eq!(verdict(&trust, &ROOT.client("a")), Err(Refusal::CrlMissing { ca: "root".to_owned() }));
+    assert_eq!(verdict(&trust, &other.client("b")), Ok(()));
+    let outcome = shake(&server(&trust), Some(&Offer::of(&ROOT.client("a"))), BOTH[1]);
+    assert_eq!(outcome.alert, Some(AlertDescription::UnknownCA));
+    assert_eq!(verdict(&trust.and_crl(&list(1, &[])), &ROOT.client("a")), Ok(()));
+}
+
+/// An intermediate that only the peer knows cannot have a list here: its root's rule holds for it.
+#[test]
+fn a_required_list_is_required_of_every_issuer_of_the_path() {
+    let leaf = ISSUING.client("a");
+    let missing = Err(Refusal::CrlMissing { ca: "root".to_owned() });
+    let trust = root().and_rule("root", REQUIRED).and_crl(&list(1, &[]));
+    assert_eq!(verdict(&trust, &leaf), missing);
+    let trust = trust.and_ca("issuing", ISSUING.cert_der()).and_rule("issuing", REQUIRED);
+    assert_eq!(verdict(&trust, &leaf), missing);
+    assert_eq!(verdict(&trust.and_crl(&ISSUING.crl(&CrlSpec::new(1, &[]))), &leaf), Ok(()));
+}
+
+#[test]
+fn a_stale_list_still_counts_and_is_refused_where_the_rule_says_so() {
+    let (bad, good) = (ROOT.client("ci-7"), ROOT.client("ci-8"));
+    let stale = CrlSpec::new(1, &[&bad]).stale();
+    let trust = root().and_crl(&ROOT.crl(&stale));
+    assert_eq!(verdict(&trust, &bad), revoked_by("root"));
+    assert_eq!(verdict(&trust, &good), Ok(()));
+    let strict = trust.and_rule("root", CURRENT);
+    assert_eq!(verdict(&strict, &bad), revoked_by("root"));
+    let next_update = stale.next_update.replace_nanosecond(0).unwrap();
+    assert_eq!(verdict(&strict, &good), Err(Refusal::CrlStale { ca: "root".to_owned(), next_update }));
+    let outcome = shake(&server(&strict), Some(&Offer::of(&good)), BOTH[0]);
+    assert_eq!(outcome.alert, Some(AlertDescription::UnknownCA));
+}
+
+/// The verdict of an open connection runs again when the list runs out.
+#[test]
+fn a_verdict_that_hangs_on_a_current_list_ends_with_it() {
+    let good = ROOT.client("ci-8");
+    let spec = CrlSpec { next_update: now() + Duration::minutes(5), ..CrlSpec::new(1, &[]) };
+    let until = |trust: &Trust| trust.store().judge(&chain_of(&Offer::of(&good)), now()).unwrap().valid_until();
+    let trust = root().and_crl(&ROOT.crl(&spec));
+    assert_eq!(until(&trust.clone().and_rule("root", CURRENT)), spec.next_update.replace_nanosecond(0).unwrap());
+    assert!(until(&trust) > spec.next_update);
+    let trust = trust.and_rule("root", CURRENT);
+    let at = spec.next_update + Duration::SECOND;
+    assert!(matches!(trust.store().judge(&chain_of(&Offer::of(&good)), at), Err(Refusal::CrlStale { .. })));
+}
+
+#[test]
+fn a_list_that_is_off_is_not_looked_at() {
+    let bad = ROOT.client("ci-7");
+    let trust = root().and_crl(&ROOT.crl(&CrlSpec::new(1, &[&bad]).stale())).and_rule("root", OFF);
+    assert_eq!(verdict(&trust, &bad), Ok(()));
+}
+
+/// Deny, CRL, dates, pin, chain: the first that applies decides.
+#[test]
+fn the_order_of_the_verdict() {
+    let expired = ROOT.issue(&LeafSpec::client("old").expired());
+    let trust = root().and_crl(&list(1, &[&expired]));
+    assert_eq!(verdict(&trust, &expired), revoked_by("root"), "the list comes before the dates");
+    let denied = trust.and_deny(&certificate(expired.cert_der()).fingerprint().to_string());
+    assert_eq!(verdict(&denied, &expired), Err(Refusal::Denied { line: 1 }), "the deny list comes first");
+    let pinned = ROOT.client("ci-7");
+    let trust = root().and_pin("ci", pinned.cert_der());
+    assert_eq!(verdict(&trust, &pinned), Ok(()));
+    assert_eq!(verdict(&trust.and_crl(&list(1, &[&pinned])), &pinned), revoked_by("root"), "and before the pin");
+}
+
+/// A new CA of the same name counts from 1 again: its certificate number 7 is not the one that was revoked.
+#[test]
+fn a_list_counts_for_its_own_key_only() {
+    let renewed = Authority::new("root CA");
+    let spec = LeafSpec { serial: Some(vec![7]), ..LeafSpec::client("ci-7") };
+    let (old, new) = (ROOT.issue(&spec), renewed.issue(&spec));
+    let trust = root().and_ca("renewed", renewed.cert_der()).and_crl(&list(1, &[&old]));
+    assert_eq!(verdict(&trust, &old), revoked_by("root"));
+    assert_eq!(verdict(&trust, &new), Ok(()));
+    let pinned = recipe_shaped("alice");
+    let trust = trust.and_pin("alice", pinned.cert_der());
+    assert_eq!(verdict(&trust, &pinned), Ok(()));
+}
+
+#[test]
+fn an_intermediate_can_be_revoked() {
+    let leaf = ISSUING.client("a");
+    assert_eq!(verdict(&root().and_crl(&list(1, &[])), &leaf), Ok(()));
+    let trust = root().and_crl(&list(1, &[&ISSUING.pair]));
+    assert_eq!(verdict(&trust, &leaf), revoked_by("root"));
+    // Also one that lies in trust/cas.
+    assert_eq!(verdict(&trust.and_ca("issuing", ISSUING.cert_der()), &leaf), revoked_by("root"));
+    let trust = root().and_ca("issuing", ISSUING.cert_der()).and_crl(&ISSUING.crl(&CrlSpec::new(1, &[&leaf])));
+    assert_eq!(verdict(&trust, &leaf), revoked_by("issuing"));
+}
+
+#[test]
+fn lists_that_do_not_check_do_not_count() {
+    let bad = ROOT.client("ci-7");
+    let fault = |trust: &Trust| {
+        let rejected = trust.rejected_crls();
+        assert_eq!(verdict(trust, &bad), Ok(()), "{rejected:?}");
+        let [rejected] = rejected.as_slice() else { panic!("{rejected:?}") };
+        assert_eq!((rejected.path.to_str(), rejected.line), (Some("a.crl"), Some(1)));
+        rejected.fault.clone()
+    };
+    let stranger = Authority::new("stranger");
+    assert!(matches!(fault(&root().and_crl(&stranger.crl(&CrlSpec::new(1, &[&bad])))), CrlFault::NoCa { .. }));
+    let namesake = Authority::new("root CA");
+    let forged = root().and_crl(&namesake.crl(&CrlSpec::new(9, &[&bad])));
+    assert_eq!(fault(&forged), CrlFault::OtherKey { ca: "root".to_owned() });
+    // A leaf of the CA may not speak for it, whatever name it has.
+    let usages = vec![KeyUse::DigitalSignature, KeyUse::CrlSign];
+    let impostor = Authority { pair: ROOT.issue(&LeafSpec { key_usages: usages, ..LeafSpec::client("root CA") }) };
+    let forged = root().and_crl(&impostor.crl(&CrlSpec::new(9, &[&bad])));
+    assert_eq!(fault(&forged), CrlFault::OtherKey { ca: "root".to_owned() });
+}
+
+/// The same key, in a certificate whose keyUsage lacks cRLSign.
+#[test]
+fn a_ca_that_may_not_sign_lists() {
+    let signer = Authority::new("quiet CA");
+    let usages = vec![KeyUse::KeyCertSign];
+    let quiet = LeafSpec { key_usages: usages, ..LeafSpec::authority("quiet CA") };
+    let quiet = signer.pair.mint_for(&quiet, signer.pair.clone_key());
+    let trust = Trust::ca("quiet", quiet.cert_der()).and_crl(&signer.crl(&CrlSpec::new(1, &[])));
+    assert_eq!(trust.rejected_crls()[0].fault, CrlFault::MayNotSign { ca: "quiet".to_owned() });
+}
+
+#[test]
+fn the_newest_list_wins_whatever_the_order() {
+    let (one, two) = (ROOT.client("one"), ROOT.client("two"));
+    let (older, newer) = (list(1, &[&one]), list(2, &[&two]));
+    for trust in [root().and_crl(&older).and_crl(&newer), root().and_crl(&newer).and_crl(&older)] {
+        assert_eq!(verdict(&trust, &one), Ok(()));
+        assert_eq!(verdict(&trust, &two), revoked_by("root"));
+    }
+}
+
+#[test]
+fn an_older_list_does_not_take_the_place_of_a_newer_one() {
+    let (one, two) = (ROOT.client("one"), ROOT.client("two"));
+    let before = root().and_crl(&list(2, &[&one, &two])).store();
+    for after in [root().and_crl(&list(1, &[&one])), root()] {
+        let (store, kept) = after.store().keeping_crls_of(&before);
+        assert_eq!(
+            kept.iter().map(|crl| (crl.ca.as_str(), crl.ca_key)).collect::<Vec<_>>(),
+            [("root", key_hash(ROOT.cert_der()))]
+        );
+        assert_eq!(store.judge(&chain_of(&Offer::of(&two)), now()).map(|_| ()), revoked_by("root"));
+    }
+    let (store, kept) = root().and_crl(&list(3, &[&one])).store().keeping_crls_of(&before);
+    assert!(kept.is_empty());
+    assert!(store.judge(&chain_of(&Offer::of(&two)), now()).is_ok());
+    // A CA that is trusted no longer takes its list with it.
+    let other = Authority::new("other CA");
+    assert!(Trust::ca("other", other.cert_der()).store().keeping_crls_of(&before).1.is_empty());
+}
+
+#[test]
+fn new_lists_count_although_all_else_is_refused() {
+    let (one, two) = (ROOT.client("one"), ROOT.client("two"));
+    let store = root().and_crl(&list(1, &[&one])).store();
+    let namesake = Authority::new("root CA");
+    let new = [crl(&list(2, &[&one, &two])), crl(&namesake.crl(&CrlSpec::new(9, &[])))];
+    let store = store.restricted_by(&[], &new);
+    for pair in [&one, &two] {
+        assert_eq!(store.judge(&chain_of(&Offer::of(pair)), now()).map(|_| ()), revoked_by("root"));
+    }
+    assert_eq!(store.crls().count(), 1);
+}
