@@ -212,6 +212,50 @@ pub enum Fault {
         lacks: &'static str,
     },
 
+    // Configuration files of engines.
+    /// The engine does not take its configuration file (D81).
+    ConfigNotTaken {
+        /// What is wrong in it.
+        reason: String,
+        /// Whether it then reads the certificate files beside it, as containerd does; otherwise it does not start.
+        falls_back: bool,
+    },
+    /// Certificate files beside a `hosts.toml`, which is read instead of them (D81).
+    BesideHostsToml,
+    /// `client = ["CERT", "KEY"]` means two files that each hold both (D81).
+    CombinedPair,
+    /// An empty file name in a pair, which is taken for the directory (D81).
+    EmptyFileName,
+    /// An entry for the registry without files, while another entry has some (D81).
+    OtherEntry {
+        /// The line of the entry that has them.
+        line: u32,
+    },
+    /// A configuration file whose name is nearly right (D81).
+    MisnamedConfig {
+        /// The name under which it would be read.
+        wanted: &'static str,
+    },
+    /// A key with a scheme or a path, where the engine wants `host[:port]` (D81).
+    NotAHost {
+        /// The key.
+        key: String,
+    },
+    /// `_default` is found before the host's own directory (D11).
+    DefaultShadows {
+        /// The host's directory.
+        host: PathBuf,
+    },
+    /// A list of directories that the engine takes for one (D82).
+    ListTakenForOne {
+        /// The list as it is written.
+        list: String,
+    },
+    /// The engine is not told to read certificate directories at all (D82).
+    NoConfigPath,
+    /// A registry table under a plugin that the file's version does not have (D82).
+    OtherPlugin,
+
     // The server's trust directory.
     /// A pin file must hold exactly one certificate (T01).
     NotOneCertificate {
@@ -336,6 +380,15 @@ impl Fault {
             Self::RootCannotSign { .. } => "D42",
             Self::RootIsLeaf { .. } => "D43",
             Self::NotForClients { .. } => "D44",
+            Self::DefaultShadows { .. } => "D11",
+            Self::ConfigNotTaken { .. }
+            | Self::BesideHostsToml
+            | Self::CombinedPair
+            | Self::EmptyFileName
+            | Self::OtherEntry { .. }
+            | Self::MisnamedConfig { .. }
+            | Self::NotAHost { .. } => "D81",
+            Self::ListTakenForOne { .. } | Self::NoConfigPath | Self::OtherPlugin => "D82",
             Self::NotOneCertificate { .. } => "T01",
             Self::BadName { .. } => "T02",
             Self::DuplicatePin { .. } => "T03",

@@ -31,6 +31,17 @@ impl fmt::Display for Fault {
             | Self::RootCannotSign { .. }
             | Self::RootIsLeaf { .. }
             | Self::NotForClients { .. } => self.write_x509(f),
+            Self::ConfigNotTaken { .. }
+            | Self::BesideHostsToml
+            | Self::CombinedPair
+            | Self::EmptyFileName
+            | Self::OtherEntry { .. }
+            | Self::MisnamedConfig { .. }
+            | Self::NotAHost { .. }
+            | Self::DefaultShadows { .. }
+            | Self::ListTakenForOne { .. }
+            | Self::NoConfigPath
+            | Self::OtherPlugin => self.write_config(f),
             Self::NotOneCertificate { .. }
             | Self::BadName { .. }
             | Self::DuplicatePin { .. }
@@ -100,6 +111,34 @@ impl Fault {
             Self::ChainBroken { subject } => {
                 write!(f, "certificate `{}` did not issue the one before it", Visible(subject))
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_config(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfigNotTaken { reason, falls_back: true } => {
+                write!(f, "not read: {}; the certificate files are read instead", Visible(reason))
+            }
+            Self::ConfigNotTaken { reason, .. } => write!(f, "the engine does not start with it: {}", Visible(reason)),
+            Self::BesideHostsToml => f.write_str("not read: hosts.toml is there and counts alone"),
+            Self::CombinedPair => f.write_str(
+                "names two files that each hold certificate and key; a pair of files is [[\"CERT\", \"KEY\"]]",
+            ),
+            Self::EmptyFileName => f.write_str("an empty file name stands for the directory itself, which is no file"),
+            Self::OtherEntry { line } => {
+                write!(f, "this entry has no certificate files, and those of line {line} do not count for it")
+            }
+            Self::MisnamedConfig { wanted } => write!(f, "not read because of its name; it would be read as {wanted}"),
+            Self::NotAHost { key } => {
+                write!(f, "`{}` is never looked for: the key is host or host:port", Visible(key))
+            }
+            Self::DefaultShadows { host } => write!(f, "read instead of {}: it is found first", shown(host)),
+            Self::ListTakenForOne { list } => {
+                write!(f, "`{}` is taken for the name of one directory, so that none is read", Visible(list))
+            }
+            Self::NoConfigPath => f.write_str("no config_path for registries: no certificate directory is read"),
+            Self::OtherPlugin => f.write_str("not read: this is the table of another version's plugin"),
             _ => Ok(()),
         }
     }

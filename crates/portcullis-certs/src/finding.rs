@@ -127,6 +127,17 @@ fn fix(path: &Path, fault: &Fault) -> Fix {
         Fault::PrivateKeyExposed { .. } | Fault::KeyReadable { .. } => run(["chmod", "600"], path),
         Fault::WritableByOthers { .. } => run(["chmod", "go-w"], path),
         Fault::ForeignOwner { expected, .. } => run(["chown".to_owned(), expected.to_string()], path),
+        Fault::ConfigNotTaken { .. }
+        | Fault::BesideHostsToml
+        | Fault::CombinedPair
+        | Fault::EmptyFileName
+        | Fault::OtherEntry { .. }
+        | Fault::MisnamedConfig { .. }
+        | Fault::NotAHost { .. }
+        | Fault::DefaultShadows { .. }
+        | Fault::ListTakenForOne { .. }
+        | Fault::NoConfigPath
+        | Fault::OtherPlugin => fix_config(path, fault),
         Fault::NotOneCertificate { .. } => {
             say("write each certificate into a file of its own; the file's name is the identity's name")
         }
@@ -211,6 +222,35 @@ fn fix_pair(path: &Path, fault: &Fault) -> Fix {
         ),
         Fault::IgnoredName { wanted } => mv(operand(path), beside(wanted)),
         _ => say("order the file: the client's certificate, then the one that issued it, and so on"),
+    }
+}
+
+fn fix_config(path: &Path, fault: &Fault) -> Fix {
+    match fault {
+        Fault::ConfigNotTaken { .. } => say("correct that line"),
+        Fault::BesideHostsToml => say("name the files in hosts.toml as `ca` and `client`, or remove hosts.toml"),
+        Fault::CombinedPair => say("write client = [[\"CERT\", \"KEY\"]]"),
+        Fault::EmptyFileName => say("write client = \"FILE\" for a file that holds both"),
+        Fault::OtherEntry { .. } => say("repeat `ca` and `client` in this entry"),
+        Fault::MisnamedConfig { wanted } => Fix::Run(ShellCommand::new([
+            "mv".into(),
+            "-i".into(),
+            operand(path),
+            operand(&path.with_file_name(wanted)),
+        ])),
+        Fault::NotAHost { .. } => say("write the key without scheme and path"),
+        Fault::DefaultShadows { host } => {
+            let mut with_port = host.as_os_str().to_owned();
+            with_port.push(":443");
+            Fix::Run(ShellCommand::new(["cp".into(), "-rp".into(), operand(host), operand(Path::new(&with_port))]))
+        }
+        Fault::ListTakenForOne { .. } => say("set config_path to one directory, and start containerd again"),
+        Fault::NoConfigPath => say(
+            "set config_path = \"/etc/containerd/certs.d\" in the registry table of the CRI plugin, and start containerd again",
+        ),
+        _ => say(
+            "move it to the plugin of this version: io.containerd.grpc.v1.cri, or io.containerd.cri.v1.images in version 3",
+        ),
     }
 }
 

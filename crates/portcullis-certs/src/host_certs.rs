@@ -7,6 +7,7 @@ mod contents;
 pub(crate) mod directory;
 mod judge;
 
+use crate::engine_files::TlsFiles;
 use crate::fault::Fault;
 use crate::file;
 use crate::finding::Finding;
@@ -95,6 +96,11 @@ pub(crate) struct DirectoryContents {
     pub(crate) roots: Vec<(PathBuf, Certificate)>,
     pub(crate) pairs: Vec<ClientPair>,
     pub(crate) findings: Vec<Finding>,
+}
+
+/// Reads the files that a configuration names for one endpoint.
+pub(crate) fn read_named(profile: &EngineProfile, files: &TlsFiles, now: OffsetDateTime) -> DirectoryContents {
+    contents::read_named(profile, files, now)
 }
 
 /// Reads a directory as the engine does once it has chosen it; the fault is that of listing it.

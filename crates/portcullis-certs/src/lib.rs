@@ -20,6 +20,7 @@ mod fault;
 mod fault_text;
 mod finding;
 
+pub mod engine_files;
 mod host_certs;
 mod predict;
 mod profile;

@@ -5,7 +5,9 @@
 //! on: it names the version they were asked for, and [`Checked`] says whether a test has seen the engine do it.
 
 mod certs_d;
+mod configured;
 mod go;
+mod hosts;
 mod insecure;
 mod words;
 
@@ -133,6 +135,10 @@ pub struct Endpoint {
     pub authority: String,
     /// How.
     pub scheme: Scheme,
+    /// Whether pulls go there.
+    pub pulls: bool,
+    /// Whether pushes go there.
+    pub pushes: bool,
     /// Whether the server's certificate is verified.
     pub verifies: bool,
     /// Whether the system's roots count too.
@@ -213,6 +219,8 @@ pub enum UnreadReason {
     DockerHub,
     /// HTTP is spoken to it.
     PlainHttp,
+    /// containerd is not told where certificate directories are.
+    NoConfigPath,
 }
 
 /// What `profile`'s engine makes of the files for `host`.
@@ -247,8 +255,24 @@ pub fn predict(profile: &EngineProfile, situation: &Situation<'_>, host: &Regist
     };
     match profile.layout {
         Layout::HostDirectories => certs_d::predict(blank, situation, host),
-        Layout::HostsToml { .. } | Layout::BuildkitdToml | Layout::RegistriesYaml => {
-            certs_d::predict(blank, situation, host)
+        Layout::HostsToml { .. } => hosts::predict(blank, situation, host),
+        Layout::BuildkitdToml => configured::buildkit(blank, situation, host),
+        Layout::RegistriesYaml => configured::k3s(blank, situation, host),
+    }
+}
+
+impl Endpoint {
+    /// HTTPS with the system's roots and no client certificate.
+    fn of(authority: &str) -> Self {
+        Self {
+            authority: authority.to_owned(),
+            scheme: Scheme::Https,
+            pulls: true,
+            pushes: true,
+            verifies: true,
+            system_roots: true,
+            roots: Vec::new(),
+            pairs: Vec::new(),
         }
     }
 }

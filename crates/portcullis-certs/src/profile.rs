@@ -124,7 +124,8 @@ pub struct Rules {
     pub dangling_root: &'static [Rule],
 }
 
-/// An engine's own words, with `{cert}`, `{key}`, `{path}` and `{error}` to be filled in.
+/// An engine's own words. To be filled in: `{cert}` and `{key}`, file names; `{path}`, the file it is about; `{pair}`, the path of
+/// the pair's certificate; `{error}`, what Go says.
 #[derive(Debug, Clone, Copy)]
 pub struct Texts {
     /// A `.cert` without `.key`.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_certs::Visible;
-use portcullis_tls::RefusalSlot;
+use portcullis_tls::{ClientAuth, RefusalSlot, RefusedPeer};
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -21,10 +22,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::app::App;
 use crate::connection;
-use crate::events::Events;
+use crate::connection::refused::{self, Stranger};
+use crate::events::KeyProven;
 use crate::events::metrics::HandshakeResult;
 use crate::generation::Generations;
 use crate::peer::Peer;
+use crate::reason::{Reason, own_host};
 use crate::slots::{Slot, Slots};
 
 /// After a fatal alert the peer may still be writing. A socket closed with unread bytes is reset, and the peer's write
@@ -39,6 +42,12 @@ const LINGER_PAUSE: Duration = Duration::from_millis(10);
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
+/// The alert for it.
+const CERTIFICATE_REQUIRED: &str = "certificate_required";
+/// What the operator may look for.
+const NO_CERTIFICATE: &str = "no client certificate was presented: none is installed for this registry, or the client \
+                              found none that was issued by a CA in the list we send";
+
 /// A TCP stream on which a write that makes no progress fails.
 pub(crate) type Stream = std::pin::Pin<Box<TimeoutStream<TcpStream>>>;
 
@@ -48,7 +57,16 @@ pub(crate) struct Shared {
     pub(crate) app: Arc<App>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) slots: Arc<Slots>,
+    /// The places of peers that are not let in and are told why: they take none of the others'.
+    pub(crate) strangers: Arc<Slots>,
     pub(crate) handshakes: Semaphore,
+    pub(crate) client_auth: ClientAuth,
+}
+
+/// Whom a finished handshake is with.
+enum Session {
+    Known(Arc<Peer>),
+    Stranger(Stranger),
 }
 
 /// Why a handshake came to nothing.
@@ -105,7 +123,15 @@ async fn serve(stream: TcpStream, address: SocketAddr, slot: Slot, shared: Arc<S
     let limit = shared.app.limits.handshake_timeout;
     let result = tokio::time::timeout(limit, handshake(stream, address, &slot, &shared)).await;
     match result {
-        Ok(Ok((stream, peer))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
+        Ok(Ok((stream, Session::Known(peer)))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
+        Ok(Ok((stream, Session::Stranger(stranger)))) => {
+            let Some(_place) = shared.strangers.take(address.ip()) else {
+                tracing::debug!(peer = %address, "no reason is given: too many peers are given theirs");
+                return;
+            };
+            drop(slot);
+            refused::serve(stream, stranger, Arc::clone(&shared.app), stop).await;
+        }
         Ok(Err(Some(mut refused))) => linger(&mut refused).await,
         Ok(Err(None)) => {}
         Err(_) => {
@@ -122,7 +148,7 @@ async fn handshake(
     address: SocketAddr,
     slot: &Slot,
     shared: &Shared,
-) -> Result<(TlsStream<Stream>, Arc<Peer>), Option<Stream>> {
+) -> Result<(TlsStream<Stream>, Session), Option<Stream>> {
     let mut first = [0];
     // Load balancers connect and leave again to see whether somebody listens.
     if !stream.peek(&mut first).await.is_ok_and(|bytes| bytes > 0) {
@@ -136,7 +162,7 @@ async fn handshake(
     // Small answers should not wait for more: there is never a reason to gather on a request-response stream.
     let _ = stream.set_nodelay(true);
     let generation = shared.generations.current();
-    let (config, refused) = generation.tls.handshake().map_err(|error| {
+    let (config, refused) = generation.tls.handshake(shared.client_auth).map_err(|error| {
         tracing::error!(%error, "handshakes are not possible");
         None
     })?;
@@ -150,21 +176,32 @@ async fn handshake(
         accepted.map_err(|(error, stream)| (HandshakeError::Tls(error), stream))
     };
     let stream = accepted.map_err(|(error, stream)| {
-        log_failure(&shared.app.events, address, &error, &refused);
+        log_failure(address, &error, &refused, shared);
         Some(stream)
     })?;
+    match session(address, &stream, shared) {
+        Some(session) => Ok((stream, session)),
+        None => Err(None),
+    }
+}
+
+/// `None`: the generation changed while the handshake ran, and does not let the peer in.
+fn session(address: SocketAddr, stream: &TlsStream<Stream>, shared: &Shared) -> Option<Session> {
+    let generations = Arc::clone(&shared.generations);
     let chain: Vec<CertificateDer<'static>> =
         stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let leaf = chain.first().cloned();
-    match Peer::new(address, chain, Arc::clone(&shared.generations)) {
-        Ok(peer) => Ok((stream, Arc::new(peer))),
-        // The generation changed while the handshake ran.
-        Err(refusal) => {
-            tracing::warn!(peer = %address, reason = %refusal, "connection closed: no longer trusted");
-            shared.app.events.overtaken(address, leaf, &refusal);
-            Err(None)
-        }
-    }
+    let peer = match (chain.is_empty(), shared.client_auth) {
+        (true, ClientAuth::Optional) => return Some(Session::Known(Arc::new(Peer::anonymous(address, generations)))),
+        // rustls has refused it where a certificate is required.
+        (true, ClientAuth::Require | ClientAuth::Explain) => None,
+        (false, _) => match Peer::new(address, chain, generations) {
+            Ok(peer) => return Some(Session::Known(Arc::new(peer))),
+            Err(refused) => Some(refused),
+        },
+    };
+    let stranger = Stranger { address, peer, generation: shared.generations.current(), port: shared.app.port };
+    log_stranger(&stranger, shared);
+    (shared.client_auth == ClientAuth::Explain).then_some(Session::Stranger(stranger))
 }
 
 async fn refuse_plain_http(mut stream: Stream) -> (HandshakeError, Stream) {
@@ -197,20 +234,9 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
 
 /// A refused client certificate is the event that an operator needs most: always a warning, with everything that the
 /// peer claimed. The chain is judged before the handshake's signature, so none of it is proven.
-fn log_failure(events: &Events, address: SocketAddr, error: &HandshakeError, refused: &RefusalSlot) {
+fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &RefusalSlot, shared: &Shared) {
     if let Some(peer) = refused.take() {
-        let facts = peer.certificate.as_ref().map(portcullis_certs::Certificate::facts);
-        tracing::warn!(
-            peer = %address,
-            subject = facts.map(|facts| facts.subject.to_string()),
-            issuer = facts.map(|facts| facts.issuer.to_string()),
-            serial = facts.map(|facts| facts.serial.to_string()),
-            fingerprint = peer.certificate.as_ref().map(|certificate| certificate.fingerprint().to_string()),
-            reason = %peer.refusal,
-            key_proven = false,
-            "client certificate refused"
-        );
-        events.refused(address, &peer);
+        log_refused(address, &peer, KeyProven::No, shared);
         return;
     }
     let (result, reason) = match error {
@@ -219,14 +245,15 @@ fn log_failure(events: &Events, address: SocketAddr, error: &HandshakeError, ref
             (HandshakeResult::PlainHttp, "it spoke plain HTTP; this port takes TLS only".to_owned())
         }
     };
-    tracing::warn!(peer = %address, reason = %Visible(&reason), "handshake failed");
-    events.failed(address, result, &reason);
+    let told = is_without_certificate(error).then(|| no_certificate(shared).to_string());
+    tracing::warn!(peer = %address, reason = %Visible(&reason), told, "handshake failed");
+    shared.app.events.failed(address, result, &reason);
 }
 
 fn tls_result(error: &io::Error) -> HandshakeResult {
     use rustls::{AlertDescription as Alert, Error};
     match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
-        Some(Error::NoCertificatesPresented) => HandshakeResult::Refused("certificate_required"),
+        Some(Error::NoCertificatesPresented) => HandshakeResult::Refused(CERTIFICATE_REQUIRED),
         // What a client says when it leaves, not that it trusts nobody.
         Some(Error::AlertReceived(Alert::CloseNotify | Alert::UserCanceled)) | None => HandshakeResult::BrokenOff,
         Some(Error::AlertReceived(_)) => HandshakeResult::RefusedByClient,
@@ -234,15 +261,50 @@ fn tls_result(error: &io::Error) -> HandshakeResult {
     }
 }
 
+/// Its handshake came to its end, and it is not let in.
+fn log_stranger(stranger: &Stranger, shared: &Shared) {
+    let address = stranger.address;
+    let Some(peer) = &stranger.peer else {
+        let told = no_certificate(shared);
+        tracing::warn!(peer = %address, reason = NO_CERTIFICATE, %told, "no client certificate");
+        shared.app.events.failed(address, HandshakeResult::Refused(CERTIFICATE_REQUIRED), NO_CERTIFICATE);
+        return;
+    };
+    log_refused(address, peer, KeyProven::Yes, shared);
+}
+
+fn log_refused(address: SocketAddr, peer: &RefusedPeer, key_proven: KeyProven, shared: &Shared) {
+    let reason = Reason::refused(peer, OffsetDateTime::now_utc());
+    let facts = peer.certificate.as_ref().map(portcullis_certs::Certificate::facts);
+    tracing::warn!(
+        peer = %address,
+        subject = facts.map(|facts| facts.subject.to_string()),
+        issuer = facts.map(|facts| facts.issuer.to_string()),
+        serial = facts.map(|facts| facts.serial.to_string()),
+        fingerprint = peer.certificate.as_ref().map(|certificate| certificate.fingerprint().to_string()),
+        reason = %peer.refusal,
+        told = %reason,
+        key_proven = key_proven == KeyProven::Yes,
+        "client certificate refused"
+    );
+    shared.app.events.refused(address, peer, &reason, key_proven);
+}
+
+fn no_certificate(shared: &Shared) -> Reason {
+    Reason::no_certificate(&own_host(shared.generations.current().tls.chain().first(), shared.app.port))
+}
+
+fn is_without_certificate(error: &HandshakeError) -> bool {
+    let HandshakeError::Tls(error) = error else { return false };
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::NoCertificatesPresented))
+}
+
 /// In plain words, for the three that people ask about.
 fn tls_reason(error: &io::Error) -> String {
     use rustls::{AlertDescription as Alert, Error};
     match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
-        Some(Error::NoCertificatesPresented) => {
-            "no client certificate was presented: none is installed for this registry, or the client found none that \
-             was issued by a CA in the list we send"
-                .to_owned()
-        }
+        Some(Error::NoCertificatesPresented) => NO_CERTIFICATE.to_owned(),
         Some(Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown)) => {
             "the client does not trust this registry's certificate: its directory lacks our ca.crt".to_owned()
         }

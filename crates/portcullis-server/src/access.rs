@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use portcullis_oci::RepositoryName;
-use portcullis_tls::Refusal;
+use portcullis_tls::{Refusal, RefusedPeer};
+use time::OffsetDateTime;
 
-use crate::peer::{Described, Peer};
+use crate::peer::Peer;
 use crate::policy::{Action, Caller};
+use crate::reason::Reason;
 
 /// The right to read a repository.
 #[derive(Debug)]
@@ -41,14 +43,13 @@ pub(crate) struct AfterBody<A>(Permit<A>);
 #[derive(Debug)]
 pub(crate) enum Denied {
     /// The peer is no longer trusted at all.
-    Refused(Refusal),
-    /// No rule allows it.
-    NotAllowed {
-        /// The peer's own certificate, described.
-        peer: String,
-        action: Action,
-        repository: RepositoryName,
+    Refused {
+        reason: Reason,
+        /// With the line or the pin that decided: for the log, never for the peer.
+        refusal: Refusal,
     },
+    /// No rule allows it.
+    NotAllowed { reason: Reason, action: Action, repository: RepositoryName },
 }
 
 impl Right for Pull {
@@ -90,10 +91,12 @@ impl<A: Right> Permit<A> {
         &self.peer
     }
 
-    /// What an upload session belongs to: this very certificate.
+    /// What an upload session belongs to: this very certificate, or all without one, who know its random name only.
     pub(crate) fn owner(&self) -> Result<String, Denied> {
-        let (_, accepted) = self.peer.now().map_err(Denied::Refused)?;
-        Ok(accepted.identity().fingerprint().to_string())
+        Ok(match self.peer.now()?.1 {
+            Caller::Trusted(identity) => identity.fingerprint().to_string(),
+            Caller::Anonymous => "anonymous".to_owned(),
+        })
     }
 }
 
@@ -104,40 +107,40 @@ impl<A: Right> AfterBody<A> {
 }
 
 impl Denied {
-    /// As [`Display`](fmt::Display), with the line or the pin that decided: what the peer is not told.
+    /// What the peer is told.
+    pub(crate) const fn reason(&self) -> &Reason {
+        match self {
+            Self::Refused { reason, .. } | Self::NotAllowed { reason, .. } => reason,
+        }
+    }
+
+    /// The same with the line or the pin that decided, which the peer is not told.
     pub(crate) fn for_the_operator(&self) -> String {
         match self {
-            Self::Refused(refusal) => refusal.to_string(),
-            Self::NotAllowed { .. } => self.to_string(),
+            Self::Refused { refusal, .. } => refusal.to_string(),
+            Self::NotAllowed { reason, .. } => reason.to_string(),
         }
+    }
+}
+
+impl From<Box<RefusedPeer>> for Denied {
+    fn from(peer: Box<RefusedPeer>) -> Self {
+        Self::Refused { reason: Reason::refused(&peer, OffsetDateTime::now_utc()), refusal: peer.refusal }
     }
 }
 
 impl fmt::Display for Denied {
-    /// Describes the peer's own certificate and what to do; never rules or lists of CAs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Which line denies it, or which pin issued it, is the operator's to know.
-            Self::Refused(Refusal::Denied { .. }) => f.write_str("the certificate is revoked"),
-            Self::Refused(Refusal::IssuedByPin { .. }) => write!(f, "{}", Refusal::UnknownIssuer),
-            Self::Refused(refusal) => write!(f, "{refusal}"),
-            Self::NotAllowed { peer, action, repository } => write!(
-                f,
-                "{peer} may not {} in {repository}; who runs this registry can allow it in policy.toml",
-                action.as_str()
-            ),
-        }
+        self.reason().fmt(f)
     }
 }
 
 fn check<A: Right>(peer: &Peer, repository: &RepositoryName) -> Result<(), Denied> {
-    let (generation, accepted) = peer.now().map_err(Denied::Refused)?;
-    let identity = accepted.identity();
-    let caller = Caller::Trusted(identity.clone());
+    let (generation, caller) = peer.now()?;
     match generation.policy.allows(&caller, A::ACTION, repository) {
         Some(_) => Ok(()),
         None => Err(Denied::NotAllowed {
-            peer: Described(identity).to_string(),
+            reason: Reason::not_allowed(&caller, A::ACTION, repository),
             action: A::ACTION,
             repository: repository.clone(),
         }),

@@ -16,11 +16,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use portcullis_certs::Fingerprint;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::events::clients::SeenClient;
+use crate::refusals::Why;
 use crate::side::{self, Bounds};
 use crate::status::{self, Inside, Status};
 
@@ -32,6 +34,8 @@ const MAX_ANSWER: usize = 32 << 20;
 const STATUS: &str = "/status";
 const RELOAD: &str = "/reload";
 const CLIENTS: &str = "/clients";
+/// Followed by a fingerprint.
+const WHY: &str = "/why/";
 
 /// The answer to `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +96,14 @@ pub async fn clients(socket: &Path) -> Result<Vec<SeenClient>, AdminError> {
 /// [`AdminError::NotRunning`] when there is none. Refused files are no error here: see [`Reloaded::problems`].
 pub async fn reload(socket: &Path) -> Result<Reloaded, AdminError> {
     ask(socket, Method::POST, RELOAD).await
+}
+
+/// Asks the server behind `socket` why it refused a certificate of late, and what it makes of it now.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is none.
+pub async fn why(socket: &Path, fingerprint: Fingerprint) -> Result<Why, AdminError> {
+    ask(socket, Method::GET, &format!("{WHY}{fingerprint}")).await
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(socket: &Path, method: Method, path: &str) -> Result<T, AdminError> {
@@ -176,6 +188,11 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
                 Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
             }
         }
+        (true, &Method::GET, path) => match path.strip_prefix(WHY).map(str::parse::<Fingerprint>) {
+            Some(Ok(fingerprint)) => json(&inside.events.refusals.why(fingerprint, &inside.generations.current())),
+            Some(Err(_)) => empty(StatusCode::BAD_REQUEST),
+            None => empty(StatusCode::NOT_FOUND),
+        },
         _ => empty(StatusCode::NOT_FOUND),
     }
 }

@@ -19,6 +19,8 @@ use crate::error::ApiError;
 use crate::events::operation::Operation;
 use crate::events::{Answered, Events};
 use crate::peer::{Described, Peer};
+use crate::policy::Caller;
+use crate::reason::{Reason, typed_host};
 use crate::recent::RecentBlobs;
 
 /// What every request needs.
@@ -28,6 +30,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) recent: RecentBlobs,
     pub(crate) events: Arc<Events>,
+    /// Where the registry listens.
+    pub(crate) port: u16,
 }
 
 /// The parts of a request that a handler may look at.
@@ -47,25 +51,39 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     let mut body = RequestBody::new(incoming, &head.headers, app.limits.body_timeout);
     let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
     let operation = Operation::of(&endpoint);
+    let is_base = matches!(endpoint, Ok(Endpoint::Base));
     let (who, answer) = match peer.now() {
-        Ok((_, accepted)) => {
-            let who = Described(accepted.identity()).to_string();
-            let call = Call { store: &app.store, recent: &app.recent, headers: &head.headers, body: &mut body };
-            (who, handle(peer, endpoint, call).await)
+        // Nobody can be asked for a password here: whoever has no rights without a certificate is told at the door.
+        Ok((generation, Caller::Anonymous)) if is_base && !generation.policy.knows_anonymous() => {
+            let host = typed_host(&head.uri, &head.headers, generation.tls.chain().first(), app.port);
+            ("anonymous".to_owned(), Err(ApiError::Unauthorized(Reason::no_certificate(&host))))
         }
-        Err(refusal) => (String::new(), Err(ApiError::Denied(Denied::Refused(refusal)))),
+        Ok((_, caller)) => {
+            let call = Call { store: &app.store, recent: &app.recent, headers: &head.headers, body: &mut body };
+            (Described(&caller).to_string(), handle(peer, endpoint, call).await)
+        }
+        Err(refused) => (String::new(), Err(ApiError::Denied(refused.into()))),
     };
     let mut denied = None;
     let mut response = match answer {
         Ok(response) => response,
         Err(error) => {
             body.discard().await;
-            if let ApiError::Denied(reason) = &error {
-                denied = Some(reason.for_the_operator());
+            let refused = if let ApiError::Denied(denied) = &error { Some(denied) } else { None };
+            if let Some(refused) = refused {
+                let reason = refused.for_the_operator();
+                app.events.refusals.note(peer.address(), peer.chain(), refused.reason(), &reason);
+                // Not every engine shows its user the answer.
+                tracing::warn!(peer = %peer.address(), who = %who, %reason, told = %refused, "request denied");
+                denied = Some(reason);
             }
-            let refused = matches!(error, ApiError::Denied(Denied::Refused(_)));
+            let ends = matches!(refused, Some(Denied::Refused { .. }));
+            let error = match error {
+                ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized(reason),
+                error => error,
+            };
             let mut response = error.into_response();
-            if refused {
+            if ends {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response.extensions_mut().insert(EndConnection);
             }
@@ -78,7 +96,7 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     base::add_headers(&mut response);
     app.events.answered(&Answered {
         address: peer.address(),
-        identity: peer.last().identity(),
+        caller: &peer.last(),
         operation: &operation,
         method: &head.method,
         path: head.uri.path(),

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_tls::ClientAuth;
+
 use crate::document::{Problem, Problems, Table};
 use crate::events::audit::AuditTo;
 
@@ -21,6 +23,7 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # certificate = "pki/server/server.crt" # the server's certificate, then its intermediates
 # key = "pki/server/server.key"
 # trust = "trust"                       # cas/, pins/ and deny: whom the server trusts
+# client_auth = "require" # or "explain": whoever may not come in is told why; "optional": none is anonymous
 
 [access]
 # policy = "policy.toml" # who may do what; a missing file is an error, never "everybody"
@@ -37,6 +40,7 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 [limits]
 # connections = 4096
 # connections_per_address = 256
+# strangers = 64              # at once, a quarter from one address, that are told why they are not let in ("explain")
 # handshakes = 256            # at once, a sixteenth from one address; the next ones wait within handshake_timeout
 # handshake_timeout = "10s"
 # header_timeout = "30s"      # from the first byte of a request to its last header
@@ -60,6 +64,8 @@ pub struct Config {
     pub key: PathBuf,
     /// The trust directory.
     pub trust: PathBuf,
+    /// What is asked of clients in the handshake.
+    pub client_auth: ClientAuth,
     /// The policy file.
     pub policy: PathBuf,
     /// The data directory.
@@ -83,6 +89,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_address: usize,
+    /// Connections at once of peers that are told why they are not let in; one address may have a quarter of them.
+    pub strangers: usize,
     /// Handshakes at once; one address may have a sixteenth of them.
     pub handshakes: usize,
     /// A whole handshake, waiting for its turn included.
@@ -102,6 +110,7 @@ impl Default for Limits {
         Self {
             connections: 4096,
             connections_per_address: 256,
+            strangers: 64,
             handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
@@ -122,6 +131,7 @@ impl Config {
             certificate: home.join("pki/server/server.crt"),
             key: home.join("pki/server/server.key"),
             trust: home.join("trust"),
+            client_auth: ClientAuth::Require,
             policy: home.join("policy.toml"),
             data: home.join("data"),
             reserve: 1 << 30,
@@ -155,7 +165,8 @@ impl Config {
         set_path(&mut config.certificate, &mut tls, &mut problems, "certificate", home);
         set_path(&mut config.key, &mut tls, &mut problems, "key", home);
         set_path(&mut config.trust, &mut tls, &mut problems, "trust", home);
-        tls.finish(&mut problems, &["certificate", "key", "trust"]);
+        set(&mut config.client_auth, tls.parsed(&mut problems, "client_auth", CLIENT_AUTH, client_auth));
+        tls.finish(&mut problems, &["certificate", "key", "trust", "client_auth"]);
         let mut access = root.table(&mut problems, "access");
         set_path(&mut config.policy, &mut access, &mut problems, "policy", home);
         access.finish(&mut problems, &["policy"]);
@@ -200,10 +211,22 @@ impl Config {
     }
 }
 
+const CLIENT_AUTH: &str = "\"require\", \"explain\" or \"optional\"";
+
+fn client_auth(word: &str) -> Option<ClientAuth> {
+    match word {
+        "require" => Some(ClientAuth::Require),
+        "explain" => Some(ClientAuth::Explain),
+        "optional" => Some(ClientAuth::Optional),
+        _ => None,
+    }
+}
+
 impl Limits {
     fn read(&mut self, mut table: Table<'_>, problems: &mut Problems<'_>) {
         set(&mut self.connections, table.number(problems, "connections"));
         set(&mut self.connections_per_address, table.number(problems, "connections_per_address"));
+        set(&mut self.strangers, table.number(problems, "strangers"));
         set(&mut self.handshakes, table.number(problems, "handshakes"));
         set(&mut self.handshake_timeout, table.deadline(problems, "handshake_timeout"));
         set(&mut self.header_timeout, table.deadline(problems, "header_timeout"));
@@ -213,6 +236,7 @@ impl Limits {
         let known = [
             "connections",
             "connections_per_address",
+            "strangers",
             "handshakes",
             "handshake_timeout",
             "header_timeout",
@@ -257,7 +281,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 20, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 22, "a key without its line in the template");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod moves;
 mod parting;
+pub(crate) mod refused;
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};

@@ -1,13 +1,19 @@
 //! The only place where an error becomes a status and an OCI error body.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{Digest, ErrorBody, ErrorCode, ManifestError, ManifestReference, RouteError};
 use portcullis_store::StoreError;
 use serde_json::{Value, json};
 
 use crate::access::Denied;
 use crate::body::ResponseBody;
+use crate::reason::Reason;
+
+/// The word of a refusal, for programs; the error code has to be one of the specification's.
+const REASON: HeaderName = HeaderName::from_static("portcullis-reason");
+/// RFC 9110 §11.6.1 wants a challenge with a 401. No engine knows this scheme: each gives up and shows the message.
+const CHALLENGE: &str = "Mutual realm=\"client certificate\"";
 
 /// How many digests an error names.
 const LISTED: usize = 100;
@@ -19,6 +25,12 @@ pub(crate) enum ApiError {
     Route(#[from] RouteError),
     #[error("{0}")]
     Denied(Denied),
+    /// Not let in at all.
+    #[error("{0}")]
+    Stranger(Reason),
+    /// The same on `/v2/`, where engines ask whether they may come in at all: with 403 there they lose the message.
+    #[error("{0}")]
+    Unauthorized(Reason),
     #[error("blob {digest} is not in this repository")]
     BlobUnknown { digest: Digest },
     #[error("manifest {reference} is not in this repository")]
@@ -73,7 +85,8 @@ impl ApiError {
     pub(crate) fn status(&self) -> (StatusCode, ErrorCode) {
         match self {
             Self::Route(error) => route_status(error),
-            Self::Denied(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+            Self::Denied(_) | Self::Stranger(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
             Self::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
             Self::NameUnknown => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
@@ -116,8 +129,11 @@ impl ApiError {
         match self {
             Self::BlobUnknown { digest } => json!({ "digest": digest }),
             Self::ManifestBlobUnknown { digests } => json!({ "digests": listed(digests) }),
-            Self::Denied(Denied::NotAllowed { action, repository, .. }) => {
-                json!({ "action": action.as_str(), "repository": repository.as_str() })
+            Self::Denied(Denied::NotAllowed { reason, action, repository }) => {
+                json!({ "reason": reason.code(), "action": action.as_str(), "repository": repository.as_str() })
+            }
+            Self::Denied(Denied::Refused { reason, .. }) | Self::Stranger(reason) | Self::Unauthorized(reason) => {
+                json!({ "reason": reason.code() })
             }
             _ => Value::Null,
         }
@@ -143,11 +159,18 @@ impl ApiError {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             // The rest of the body is still on its way: the connection cannot be used again.
-            Self::BodyCut { .. }
-            | Self::BodyStalled { .. }
-            | Self::TooLarge { .. }
-            | Self::Denied(Denied::Refused(_)) => {
+            Self::BodyCut { .. } | Self::BodyStalled { .. } | Self::TooLarge { .. } => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Denied(denied) => {
+                headers.insert(REASON, HeaderValue::from_static(denied.reason().code()));
+            }
+            Self::Stranger(reason) => {
+                headers.insert(REASON, HeaderValue::from_static(reason.code()));
+            }
+            Self::Unauthorized(reason) => {
+                headers.insert(REASON, HeaderValue::from_static(reason.code()));
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
             }
             _ => {}
         }

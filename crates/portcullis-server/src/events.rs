@@ -14,11 +14,13 @@ use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
 use portcullis_certs::Certificate;
-use portcullis_tls::{Identity, Refusal, RefusedPeer};
-use rustls_pki_types::CertificateDer;
+use portcullis_tls::{Identity, RefusedPeer};
 
 use crate::document::Problem;
 use crate::generation::Generation;
+use crate::policy::Caller;
+use crate::reason::Reason;
+use crate::refusals::Refusals;
 
 use self::audit::{Audit, Record, Text};
 use self::clients::Clients;
@@ -31,13 +33,21 @@ pub(crate) struct Events {
     pub(crate) counters: Counters,
     pub(crate) clients: Clients,
     pub(crate) audit: Audit,
+    pub(crate) refusals: Refusals,
+}
+
+/// Whether a refused peer's key signed the handshake, or anybody may have sent the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyProven {
+    Yes,
+    No,
 }
 
 /// A request that has its answer.
 pub(crate) struct Answered<'a> {
     pub(crate) address: SocketAddr,
-    /// The identity of the verdict before, where the peer is no longer trusted.
-    pub(crate) identity: &'a Identity,
+    /// As of the verdict before, where the peer is no longer trusted.
+    pub(crate) caller: &'a Caller,
     pub(crate) operation: &'a Operation,
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
@@ -63,29 +73,24 @@ impl Events {
         self.clients.seen(address, identity);
     }
 
-    /// A client certificate that is not trusted. `key_proven`: whether its key was shown too, or anybody may have sent it.
-    pub(crate) fn refused(&self, address: SocketAddr, peer: &RefusedPeer) {
+    /// Whoever shows no certificate, where that is let in.
+    pub(crate) fn accepted_anonymous(&self) {
+        self.counters.handshake(HandshakeResult::Accepted);
+    }
+
+    /// A client certificate that is not trusted, or no longer; `told` is what its peer is told.
+    pub(crate) fn refused(&self, address: SocketAddr, peer: &RefusedPeer, told: &Reason, key_proven: KeyProven) {
         self.counters.handshake(HandshakeResult::Refused(peer.refusal.alert()));
         if let Some(certificate) = &peer.certificate {
             self.clients.forget(certificate.fingerprint());
+            let chain: Vec<_> = std::iter::once(certificate.der()).chain(&peer.others).cloned().collect();
+            self.refusals.note(address, &chain, told, &peer.refusal.to_string());
         }
         self.audit.tell("handshake.refused", || Record {
             peer: Some(address),
-            key_proven: peer.certificate.as_ref().map(|_| false),
+            key_proven: peer.certificate.as_ref().map(|_| key_proven == KeyProven::Yes),
             reason: Some(Text::of(&peer.refusal)),
             ..Record::about(peer.certificate.as_ref())
-        });
-    }
-
-    /// Trusted in its handshake, and no longer when that was done: a change of trust came between.
-    pub(crate) fn overtaken(&self, address: SocketAddr, leaf: Option<CertificateDer<'static>>, refusal: &Refusal) {
-        self.counters.handshake(HandshakeResult::Refused(refusal.alert()));
-        let certificate = leaf.and_then(|leaf| Certificate::from_der(leaf).ok());
-        self.audit.tell("handshake.refused", || Record {
-            peer: Some(address),
-            key_proven: Some(true),
-            reason: Some(Text::of(refusal)),
-            ..Record::about(certificate.as_ref())
         });
     }
 
@@ -109,7 +114,7 @@ impl Events {
         };
         self.audit.tell(event, || Record {
             peer: Some(request.address),
-            trusted_by: Some(Text::of(request.identity.trusted_by())),
+            trusted_by: Some(trusted_by(request.caller)),
             method: Some(Text::of(request.method)),
             path: Some(Text::of(&request.path)),
             repository: operation.repository().map(|name| Text::of(&name)),
@@ -118,20 +123,20 @@ impl Events {
             action: operation.action(),
             status: Some(request.status.as_u16()),
             reason: request.denied.map(|reason| Text::of(&reason)),
-            ..Record::about(Some(request.identity.certificate()))
+            ..Record::about(certificate(request.caller))
         });
     }
 
     /// An answer that was begun and is cut because its peer may no longer have it.
-    pub(crate) fn cut(&self, address: SocketAddr, identity: &Identity, repository: &str, reason: &str) {
+    pub(crate) fn cut(&self, address: SocketAddr, caller: &Caller, repository: &str, reason: &str) {
         self.counters.bodies_cut.inc();
         self.audit.tell("request.cut", || Record {
             peer: Some(address),
-            trusted_by: Some(Text::of(identity.trusted_by())),
+            trusted_by: Some(trusted_by(caller)),
             repository: Some(Text::of(&repository)),
             action: Some("pull"),
             reason: Some(Text::of(&reason)),
-            ..Record::about(Some(identity.certificate()))
+            ..Record::about(certificate(caller))
         });
     }
 
@@ -158,5 +163,19 @@ impl Events {
             problems: audit::listed(problems.iter().map(Text::of)),
             ..Record::default()
         });
+    }
+}
+
+fn trusted_by(caller: &Caller) -> Text {
+    match caller {
+        Caller::Trusted(identity) => Text::of(identity.trusted_by()),
+        Caller::Anonymous => Text::of(&"anonymous"),
+    }
+}
+
+fn certificate(caller: &Caller) -> Option<&Certificate> {
+    match caller {
+        Caller::Trusted(identity) => Some(identity.certificate()),
+        Caller::Anonymous => None,
     }
 }

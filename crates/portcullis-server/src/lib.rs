@@ -33,7 +33,10 @@ mod generation;
 mod peer;
 mod policy;
 mod probe;
+mod question;
+mod reason;
 mod recent;
+mod refusals;
 mod side;
 mod slots;
 mod status;
@@ -56,6 +59,9 @@ pub use document::Problem;
 pub use events::audit::AuditTo;
 pub use events::clients::SeenClient;
 pub use policy::{Action, Caller, Policy, RuleVerdict};
+pub use portcullis_tls::ClientAuth;
+pub use question::{Answer, Question, TrustVerdict, ask};
+pub use refusals::{PresentVerdict, SeenRefusal, Why};
 pub use status::{CrlInForce, OwnCertificate, Status};
 
 use crate::accept::Shared;
@@ -182,6 +188,7 @@ impl Server {
         let handshakes_per_address = (limits.handshakes / 16).max(1);
         let slots = Slots::new(limits.connections, limits.connections_per_address, handshakes_per_address);
         let events = Arc::clone(&self.generations.events);
+        let strangers = Slots::new(limits.strangers, (limits.strangers / 4).max(1), handshakes_per_address);
         let inside = Arc::new(Inside {
             listen,
             generations: Arc::clone(&self.generations),
@@ -204,16 +211,20 @@ impl Server {
             let socket = admin::bind(path).map_err(|source| ServerError::Socket { path: path.clone(), source })?;
             tokio::spawn(admin::run(socket, inside, stop.clone()));
         }
+        let app = App {
+            store: self.store,
+            recent: RecentBlobs::default(),
+            events: Arc::clone(&events),
+            port: listen.port(),
+            limits: self.config.limits,
+        };
         let shared = Shared {
-            handshakes: Semaphore::new(self.config.limits.handshakes),
-            app: Arc::new(App {
-                store: self.store,
-                limits: self.config.limits,
-                recent: RecentBlobs::default(),
-                events: Arc::clone(&events),
-            }),
+            handshakes: Semaphore::new(app.limits.handshakes),
+            app: Arc::new(app),
             generations: self.generations,
             slots,
+            strangers,
+            client_auth: self.config.client_auth,
         };
         let accepting = accept::run(listener, Arc::new(shared), stop);
         let stopping = async {

@@ -7,19 +7,26 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use portcullis_tls::{Accepted, Identity, Refusal, TrustedBy};
+use portcullis_tls::{Accepted, Refusal, RefusedPeer, TrustedBy};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::events::Events;
 use crate::generation::{Generation, Generations};
+use crate::policy::Caller;
 
-/// A peer that proved its key in the handshake.
+/// A peer that proved its key in the handshake, or one that showed none where that is let in.
 #[derive(Debug)]
 pub(crate) struct Peer {
     address: SocketAddr,
-    chain: Vec<CertificateDer<'static>>,
+    /// `None`: nothing was shown.
+    shown: Option<Shown>,
     generations: Arc<Generations>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
     verdict: Mutex<Verdict>,
 }
 
@@ -30,8 +37,8 @@ struct Verdict {
     accepted: Accepted,
 }
 
-/// A peer's identity, for people: the pin's name or the certificate's own, and its fingerprint.
-pub(crate) struct Described<'a>(pub(crate) &'a Identity);
+/// A caller, for people: the pin's name or the certificate's own, and its fingerprint.
+pub(crate) struct Described<'a>(pub(crate) &'a Caller);
 
 impl Peer {
     /// From the chain of a finished handshake, judged by the generation now in force (the handshake's may be older).
@@ -39,48 +46,76 @@ impl Peer {
         address: SocketAddr,
         chain: Vec<CertificateDer<'static>>,
         generations: Arc<Generations>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Box<RefusedPeer>> {
         let generation = generations.current();
-        let accepted = generation.tls.trust().judge(&chain, OffsetDateTime::now_utc())?;
-        generations.events.accepted(address, accepted.identity());
-        Ok(Self { address, chain, generations, verdict: Mutex::new(Verdict { generation, accepted }) })
+        match generation.tls.trust().judge(&chain, OffsetDateTime::now_utc()) {
+            Ok(accepted) => {
+                generations.events.accepted(address, accepted.identity());
+                let shown = Shown { chain, verdict: Mutex::new(Verdict { generation, accepted }) };
+                Ok(Self { address, shown: Some(shown), generations })
+            }
+            Err(refusal) => Err(Box::new(RefusedPeer::of_chain(&chain, refusal))),
+        }
+    }
+
+    /// Of a finished handshake in which nothing was shown, where the configuration lets that in.
+    pub(crate) fn anonymous(address: SocketAddr, generations: Arc<Generations>) -> Self {
+        generations.events.accepted_anonymous();
+        Self { address, shown: None, generations }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The verdict that was given last, for those who tell of the peer: it may be void by now.
-    pub(crate) fn last(&self) -> Accepted {
-        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).accepted.clone()
+    /// What it showed, leaf first; empty where that was nothing.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        self.shown.as_ref().map_or(&[], |shown| &shown.chain)
+    }
+
+    /// Whom it was taken for last, for those who tell of the peer: that may be void by now.
+    pub(crate) fn last(&self) -> Caller {
+        let Some(shown) = &self.shown else { return Caller::Anonymous };
+        let verdict = shown.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        Caller::Trusted(verdict.accepted.identity().clone())
     }
 
     pub(crate) fn events(&self) -> &Events {
         &self.generations.events
     }
 
-    /// The generation in force and the identity it gives the peer.
+    /// The generation in force and whom it takes the peer for.
     ///
     /// # Errors
     /// The peer is no longer trusted: the connection must end.
-    pub(crate) fn now(&self) -> Result<(Arc<Generation>, Accepted), Refusal> {
-        let now = OffsetDateTime::now_utc();
+    pub(crate) fn now(&self) -> Result<(Arc<Generation>, Caller), Box<RefusedPeer>> {
         let generation = self.generations.current();
+        let Some(shown) = &self.shown else { return Ok((generation, Caller::Anonymous)) };
+        let refused = |refusal| Box::new(RefusedPeer::of_chain(&shown.chain, refusal));
+        let verdict = shown.verdict_of(generation).map_err(refused)?;
+        Ok((verdict.generation, Caller::Trusted(verdict.accepted.identity().clone())))
+    }
+}
+
+impl Shown {
+    fn verdict_of(&self, generation: Arc<Generation>) -> Result<Verdict, Refusal> {
+        let now = OffsetDateTime::now_utc();
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.generation.number != generation.number || now > verdict.accepted.valid_until() {
             let accepted = generation.tls.trust().judge(&self.chain, now)?;
             *verdict = Verdict { generation, accepted };
         }
-        Ok((Arc::clone(&verdict.generation), verdict.accepted.clone()))
+        Ok(verdict.clone())
     }
 }
 
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.trusted_by() {
+        let Caller::Trusted(identity) = self.0 else { return f.write_str("anonymous") };
+        match identity.trusted_by() {
             pin @ TrustedBy::Pin(_) => write!(f, "{pin}"),
-            TrustedBy::Ca(_) => write!(f, "{}", self.0.certificate().facts().subject),
+            TrustedBy::Ca(_) => write!(f, "{}", identity.certificate().facts().subject),
         }?;
-        write!(f, " ({})", self.0.fingerprint())
+        write!(f, " ({})", identity.fingerprint())
     }
 }

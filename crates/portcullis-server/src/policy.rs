@@ -10,6 +10,7 @@ use std::path::Path;
 
 use portcullis_oci::RepositoryName;
 use portcullis_tls::{Identity, TrustStore};
+use serde::Serialize;
 
 use crate::crl_rules::CaTables;
 use crate::document::{Located, Problem, Problems, Table};
@@ -46,7 +47,7 @@ pub struct Policy {
 }
 
 /// What one rule says to a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuleVerdict {
     /// The rule's line in the policy file.
     pub line: usize,
@@ -143,6 +144,11 @@ impl Policy {
             RuleVerdict { line: rule.line, misses }
         };
         self.rules.iter().map(verdict).collect()
+    }
+
+    /// Whether whoever shows no certificate may do anything at all.
+    pub(crate) fn knows_anonymous(&self) -> bool {
+        self.rules.iter().any(|rule| rule.whom == Whom::Anonymous)
     }
 
     /// Holds the policy against the trust it shall be in force with.

@@ -195,7 +195,9 @@ fn name(name: &AltName) -> Option<String> {
     }
 }
 
+/// To the second, in UTC.
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
+    let time = time.replace_nanosecond(0).unwrap_or(time);
     // Fails only outside of the years 0 to 9999.
     time.format(&Rfc3339).unwrap_or_default()
 }

@@ -168,6 +168,13 @@ impl Pair {
         KeyPair::try_from(self.key.serialized_der()).expect("rcgen reads what it wrote")
     }
 
+    /// The same pair as its owner has it who forgot the chain: the certificate alone.
+    #[must_use]
+    pub fn without_chain(&self) -> Self {
+        let chain = vec![self.chain[0].clone()];
+        Self { chain, params: self.params.clone(), key: self.clone_key(), self_signed: self.self_signed }
+    }
+
     /// The certificate itself.
     pub fn cert_der(&self) -> &[u8] {
         self.chain[0].der()

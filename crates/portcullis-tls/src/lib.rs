@@ -39,5 +39,5 @@ pub use issued::{verify_issued_client, verify_issued_server, verify_server_chain
 pub use provider::{install_default_provider, provider};
 pub use refusal::{Refusal, RefusedPeer};
 pub use roots::UnusableAnchor;
-pub use server::{RefusalSlot, ServerTls};
+pub use server::{ClientAuth, RefusalSlot, ServerTls};
 pub use trust::{Accepted, CaRejected, Identity, TrustStore, TrustedBy};

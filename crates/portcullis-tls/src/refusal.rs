@@ -2,9 +2,11 @@
 
 use portcullis_certs::Certificate;
 use rustls::{AlertDescription, CertificateError, Error};
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::clock::offset_date_time;
+use crate::trust::MAX_CHAIN;
 
 /// The verdict's reason. Each stands for one TLS alert (design §3; RFC 8446 §6.2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,11 +88,53 @@ pub enum Refusal {
 pub struct RefusedPeer {
     /// The certificate it presented; `None` where that could not be read.
     pub certificate: Option<Certificate>,
+    /// What it sent with it, as much as is looked at.
+    pub others: Vec<CertificateDer<'static>>,
     /// Why it was refused.
     pub refusal: Refusal,
 }
 
+impl RefusedPeer {
+    /// `others`: what followed the certificate in the peer's chain.
+    pub fn new(certificate: Option<Certificate>, others: &[CertificateDer<'_>], refusal: Refusal) -> Self {
+        let others = others.iter().take(MAX_CHAIN - 1).map(|der| der.clone().into_owned()).collect();
+        Self { certificate, others, refusal }
+    }
+
+    /// The same for a whole chain, leaf first.
+    pub fn of_chain(chain: &[CertificateDer<'_>], refusal: Refusal) -> Self {
+        let leaf = chain.first().and_then(|leaf| Certificate::from_der(leaf.clone().into_owned()).ok());
+        Self::new(leaf, chain.get(1..).unwrap_or_default(), refusal)
+    }
+
+    /// Whether the certificate of its issuer, by name, was sent too: where it was not, a missing intermediate may be all
+    /// that is wrong.
+    pub fn sent_its_issuer(&self) -> bool {
+        let Some(leaf) = &self.certificate else { return false };
+        let is_issuer = |der: &CertificateDer<'static>| {
+            Certificate::from_der(der.clone()).is_ok_and(|other| other.facts().subject == leaf.facts().issuer)
+        };
+        self.others.iter().any(is_issuer)
+    }
+}
+
 impl Refusal {
+    /// One word for it, stable: what programs and `portcullis explain` go by.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Denied { .. } | Self::Revoked { .. } => "revoked",
+            Self::CrlMissing { .. } | Self::CrlStale { .. } => "revocation-unknown",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not-yet-valid",
+            Self::SelfSigned => "self-signed",
+            // Which pin issued it is not the peer's to know.
+            Self::UnknownIssuer | Self::IssuedByPin { .. } | Self::OtherKey => "unknown-ca",
+            Self::Usage { .. } => "wrong-usage",
+            Self::Unsupported { .. } => "unsupported",
+        }
+    }
+
     /// What path building's error about this leaf means.
     pub(crate) fn of(error: &webpki::Error, leaf: &Certificate) -> Self {
         use webpki::Error as E;

@@ -30,6 +30,19 @@ pub struct ServerTls {
     trust: Arc<TrustStore>,
 }
 
+/// What is asked of a client in its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// A certificate that is trusted; anything else ends the handshake with the exact alert.
+    #[default]
+    Require,
+    /// Nothing: whoever may not come in is told so in an answer, by whoever runs the connection. Where a certificate is
+    /// presented its key is proven all the same. No CA names are sent, so that Go clients present what they have.
+    Explain,
+    /// A certificate that is trusted, or none. One that is presented and refused ends the handshake.
+    Optional,
+}
+
 /// Where one handshake leaves the peer that it refused, for the log.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalSlot(Arc<Mutex<Option<RefusedPeer>>>);
@@ -63,11 +76,13 @@ impl ServerTls {
     /// The configuration for one handshake, and the slot that will hold the peer if it is refused. One per connection,
     /// because rustls gives a verifier no other way to say more than an alert.
     ///
+    /// With [`ClientAuth::Explain`] a finished handshake says nothing about trust: only [`TrustStore::judge`] does.
+    ///
     /// # Errors
     /// [`TlsError::Config`], if the provider had no usable suite.
-    pub fn handshake(&self) -> Result<(Arc<ServerConfig>, RefusalSlot), TlsError> {
+    pub fn handshake(&self, client_auth: ClientAuth) -> Result<(Arc<ServerConfig>, RefusalSlot), TlsError> {
         let slot = RefusalSlot::default();
-        let verifier = ClientVerifier { trust: Arc::clone(&self.trust), slot: slot.clone() };
+        let verifier = ClientVerifier { trust: Arc::clone(&self.trust), client_auth, slot: slot.clone() };
         #[expect(clippy::disallowed_methods, reason = "this is the one place for the server's end")]
         let builder = ServerConfig::builder_with_provider(provider());
         let mut config = builder
@@ -110,13 +125,14 @@ impl ResolvesServerCert for OneCertificate {
 #[derive(Debug)]
 struct ClientVerifier {
     trust: Arc<TrustStore>,
+    client_auth: ClientAuth,
     slot: RefusalSlot,
 }
 
 impl ClientVerifier {
-    fn refuse(&self, leaf: Certificate, refusal: Refusal) -> Error {
+    fn refuse(&self, certificate: Option<Certificate>, others: &[CertificateDer<'_>], refusal: Refusal) -> Error {
         let error = refusal.to_rustls();
-        self.slot.put(RefusedPeer { certificate: Some(leaf), refusal });
+        self.slot.put(RefusedPeer::new(certificate, others, refusal));
         error
     }
 }
@@ -129,8 +145,15 @@ fn unread_by_webpki(certificate: &CertificateDer<'_>) -> Option<Certificate> {
 }
 
 impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.client_auth == ClientAuth::Require
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.trust.hints()
+        match self.client_auth {
+            ClientAuth::Require | ClientAuth::Optional => self.trust.hints(),
+            ClientAuth::Explain => &[],
+        }
     }
 
     fn verify_client_cert(
@@ -140,14 +163,15 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let Ok(leaf) = Certificate::from_der(end_entity.clone().into_owned()) else {
-            let peer = RefusedPeer { certificate: None, refusal: Refusal::Unreadable };
-            let error = peer.refusal.to_rustls();
-            self.slot.put(peer);
-            return Err(error);
+            // Without its key there is no proof to ask for, whatever the mode.
+            return Err(self.refuse(None, intermediates, Refusal::Unreadable));
         };
         match self.trust.judge_leaf(leaf.clone(), intermediates, offset_date_time(now)) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refusal) => Err(self.refuse(leaf, refusal)),
+            Err(refusal) => {
+                let error = self.refuse(Some(leaf), intermediates, refusal);
+                if self.client_auth == ClientAuth::Explain { Ok(ClientCertVerified::assertion()) } else { Err(error) }
+            }
         }
     }
 
@@ -161,12 +185,13 @@ impl ClientCertVerifier for ClientVerifier {
         if let Some(leaf) = unread_by_webpki(certificate) {
             let version = leaf.facts().version;
             let problem = format!("over TLS 1.2 (X.509 v{version}): use TLS 1.3, or issue it again");
-            return Err(self.refuse(leaf, Refusal::Unsupported { problem }));
+            return Err(self.refuse(Some(leaf), &[], Refusal::Unsupported { problem }));
         }
         verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
     }
 
-    /// What webpki does not read has been accepted as a pin, if it comes here: its key is taken out and used as it is.
+    /// What webpki does not read is a pin or, where all are explained to, a stranger's, if it comes here: its key is taken
+    /// out and used as it is.
     fn verify_tls13_signature(
         &self,
         message: &[u8],

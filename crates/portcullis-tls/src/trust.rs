@@ -25,7 +25,7 @@ use crate::gate::{CaFault, date_fault, gate, is_weak, shape_faults};
 use crate::{Refusal, provider};
 
 /// The longest chain that is looked at, leaf included. Each further certificate costs a stranger nothing and us a parse.
-const MAX_CHAIN: usize = 8;
+pub(crate) const MAX_CHAIN: usize = 8;
 /// Above this many bytes of CA names the list is sent empty, which means "any" (RFC 8446 §4.2.4).
 const MAX_HINT_BYTES: usize = 8 * 1024;
 

@@ -4,6 +4,7 @@
 
 mod cert;
 mod install;
+mod policy;
 mod serve;
 mod transfer;
 mod trust;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use cert::{CertCommand, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
 pub(crate) use install::{EngineWord, InstallArgs};
+pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
     ClientArgs, CopyArgs, DeleteArgs, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Say whom the registry trusts
     #[command(subcommand)]
     Trust(TrustCommand),
+    /// Ask who may do what
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Put a client's certificate where engines read it
     Install(InstallArgs),
     /// Copy an image from a registry into an OCI layout directory

@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod install;
 pub(crate) mod manifest;
+pub(crate) mod policy;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod reload;

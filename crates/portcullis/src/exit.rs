@@ -11,6 +11,14 @@ pub(crate) const USAGE: u8 = 2;
 /// The peer refused us.
 const REFUSED: u8 = 3;
 
+/// The check found something.
+const FOUND: u8 = 4;
+
+/// What a check found, in short: the report itself is the result, and was printed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Found(pub(crate) String);
+
 /// A configuration file that cannot be used: wrong usage, not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -20,6 +28,9 @@ pub(crate) struct Misconfigured(pub(crate) String);
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<Misconfigured>().is_some() {
         return ExitCode::from(USAGE);
+    }
+    if error.downcast_ref::<Found>().is_some() {
+        return ExitCode::from(FOUND);
     }
     match error.downcast_ref::<ClientError>() {
         Some(error) if error.is_refusal() => ExitCode::from(REFUSED),

@@ -37,6 +37,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => cmd::serve::run(&args),
         Command::Cert(args) => cmd::cert::run(args),
         Command::Trust(args) => cmd::trust::run(args),
+        Command::Policy(command) => cmd::policy::run(command),
         Command::Install(args) => cmd::install::run(&args),
         Command::Pull(args) => cmd::pull::run(&args),
         Command::Push(args) => cmd::push::run(&args),

@@ -1,6 +1,7 @@
 //! The files of one host directory: roots, pairs, and everything that should be neither.
 
 use super::{ClientPair, DirectoryContents, judge};
+use crate::engine_files::TlsFiles;
 use crate::fault::Fault;
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
@@ -75,6 +76,39 @@ pub(super) fn read(
     DirectoryContents { roots, pairs, findings }
 }
 
+/// Reads files that a configuration names, wherever they are: in its order, and the findings too.
+pub(super) fn read_named(profile: &EngineProfile, files: &TlsFiles, now: OffsetDateTime) -> DirectoryContents {
+    let mut reader = Reader {
+        profile,
+        directory: Path::new(""),
+        names: BTreeSet::new(),
+        now,
+        findings: Vec::new(),
+        known: Vec::new(),
+        mismatched: Vec::new(),
+        roots: Vec::new(),
+        pairs: Vec::new(),
+    };
+    for path in &files.roots {
+        reader.read_root(&Named::of(path));
+    }
+    for (cert, key) in &files.pairs {
+        reader.read_files(&Named::of(cert), Named::of(key));
+        reader.report_mismatches();
+    }
+    let Reader { roots, pairs, findings, .. } = reader;
+    DirectoryContents { roots, pairs, findings }
+}
+
+impl Named {
+    /// A file with any name.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default();
+        let stem = path.file_stem().unwrap_or_default().as_bytes().to_vec();
+        Self { stem, name: name.to_string_lossy().into_owned(), path: path.to_owned() }
+    }
+}
+
 impl Reader<'_> {
     /// Go's `filepath.Ext`: byte for byte, so that `.CRT` is none and `.crt` alone is a file with an empty stem.
     fn with_suffix(&self, suffix: &str) -> Vec<Named> {
@@ -125,6 +159,10 @@ impl Reader<'_> {
             _ if inside => sibling_name(file, ".cert", self.directory),
             _ => return self.report_missing_key(file),
         };
+        self.read_files(file, key_file);
+    }
+
+    fn read_files(&mut self, file: &Named, key_file: Named) {
         let cert = file::read(&file.path, FILE_LIMIT);
         let key = file::read(&key_file.path, FILE_LIMIT);
         if let (Ok((cert, _)), Ok((key, _))) = (&cert, &key)

@@ -1,6 +1,6 @@
 //! Directories of certificate files: which one counts, what is loaded from it, and at which file the engine stops.
 
-use super::words::{self, Failure};
+use super::words::{self, Failure, Suspect};
 use super::{
     Endpoint, EngineUser, LoadedPair, LoadedRoot, Look, Outcome, Places, Prediction, Scheme, Situation, Tried,
     UnreadReason, insecure,
@@ -41,20 +41,28 @@ pub(super) fn predict(mut made: Prediction, situation: &Situation<'_>, host: &Re
 }
 
 /// Reads the directory that was taken into the last endpoint.
-fn read_taken(made: &mut Prediction, situation: &Situation<'_>, host: &RegistryHost, mut endpoint: Endpoint) {
+pub(super) fn read_taken(
+    made: &mut Prediction,
+    situation: &Situation<'_>,
+    host: &RegistryHost,
+    mut endpoint: Endpoint,
+) {
     if let Some(Tried { path, look: Look::Refused(error) }) = made.tried.last() {
         made.outcome = refused(&made.profile, situation, path, *error);
         return;
     }
     let Some(taken) = made.taken().map(Path::to_owned) else {
-        made.findings = directory::near_misses(&made.profile, &roots(&made.profile, situation), host);
+        made.findings.extend(directory::near_misses(&made.profile, &roots(&made.profile, situation), host));
         made.endpoints.push(endpoint);
         return;
     };
     match host_certs::read_directory(&made.profile, &taken, situation.now) {
-        Ok(contents) => fill(made, &mut endpoint, contents, situation),
+        Ok(contents) => {
+            let suspects = words::suspects_in_directory(&made.profile, &contents.findings);
+            fill(made, &mut endpoint, contents, situation, &suspects);
+        }
         Err(fault) => {
-            made.outcome = unlisted(made, situation, &taken, &fault);
+            made.outcome = stopped_at(&made.profile, situation, &taken, &fault);
             let severity = made.profile.for_directory(&fault);
             made.findings.push(Finding::new(&taken, severity, fault));
         }
@@ -64,12 +72,14 @@ fn read_taken(made: &mut Prediction, situation: &Situation<'_>, host: &RegistryH
     }
 }
 
-/// Puts what was read into the endpoint, and the first failure, in the engine's own order, into the outcome.
+/// Puts what was read into the endpoint, and the first failure into the outcome. `suspects`: the fatal findings, in the
+/// order in which the engine comes across them.
 pub(super) fn fill(
     made: &mut Prediction,
     endpoint: &mut Endpoint,
     contents: DirectoryContents,
     situation: &Situation<'_>,
+    suspects: &[Suspect],
 ) {
     let DirectoryContents { roots, pairs, findings } = contents;
     endpoint.roots.extend(roots.into_iter().map(|(path, certificate)| LoadedRoot { path, certificate }));
@@ -79,31 +89,29 @@ pub(super) fn fill(
         chain: pair.chain,
     });
     endpoint.pairs.extend(pairs);
-    endpoint.pairs.extend(findings.iter().filter_map(words::pair_that_go_takes));
-    endpoint.pairs.sort_by(|a, b| a.cert_path.cmp(&b.cert_path));
+    let odd = suspects.iter().filter_map(words::pair_that_go_takes);
+    for pair in odd {
+        let at = endpoint.pairs.partition_point(|other| other.cert_path < pair.cert_path);
+        endpoint.pairs.insert(at, pair);
+    }
     let replaced = Row::at(made.profile.system_roots, made.profile.assumed)
         .is_some_and(|row| row.holds == SystemRoots::Replaced && !endpoint.roots.is_empty());
     endpoint.system_roots = !replaced;
     made.outcome = Outcome::Loaded;
-    let mut fatal: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Fatal).collect();
-    fatal.sort_by_key(|finding| words::stage(&made.profile, finding));
-    for finding in fatal {
-        if let Some((outcome, row)) = outcome_of(&made.profile, situation, finding) {
-            (made.outcome, made.row) = (outcome, row);
-            break;
-        }
+    if let Some((outcome, row)) = suspects.iter().find_map(|suspect| outcome_of(&made.profile, situation, suspect)) {
+        (made.outcome, made.row) = (outcome, row);
     }
     made.findings.extend(findings);
 }
 
 type Decided = (Outcome, Option<(Versions, Known)>);
 
-fn outcome_of(profile: &EngineProfile, situation: &Situation<'_>, finding: &Finding) -> Option<Decided> {
-    if is_hidden_from_us(profile, situation, &finding.fault) {
-        return Some((Outcome::CannotTell { at: finding.path.clone() }, None));
+fn outcome_of(profile: &EngineProfile, situation: &Situation<'_>, suspect: &Suspect) -> Option<Decided> {
+    let at = suspect.finding.path.clone();
+    if is_hidden_from_us(profile, situation, &suspect.finding.fault) {
+        return Some((Outcome::CannotTell { at }, None));
     }
-    let at = finding.path.clone();
-    match words::failure(profile, situation.root, finding) {
+    match words::failure(profile, situation.root, suspect) {
         Failure::Says { text, row } => Some((Outcome::Fails { at, text }, row)),
         Failure::Hangs => Some((Outcome::Hangs { at }, None)),
         Failure::Unknown => Some((Outcome::CannotTell { at }, None)),
@@ -146,19 +154,25 @@ fn refused(profile: &EngineProfile, situation: &Situation<'_>, path: &Path, erro
     Outcome::Fails { at: path.to_owned(), text: words::io(call, situation.root, path, error) }
 }
 
-fn unlisted(made: &Prediction, situation: &Situation<'_>, path: &Path, fault: &Fault) -> Outcome {
-    if is_hidden_from_us(&made.profile, situation, fault) {
-        return Outcome::CannotTell { at: path.to_owned() };
+/// What happens when a directory or a configuration file cannot be read.
+pub(super) fn stopped_at(profile: &EngineProfile, situation: &Situation<'_>, path: &Path, fault: &Fault) -> Outcome {
+    let at = path.to_owned();
+    if is_hidden_from_us(profile, situation, fault) {
+        return Outcome::CannotTell { at };
     }
-    let fatal = made.profile.for_directory(fault) == Severity::Fatal;
     let text = match fault {
-        _ if !fatal => return Outcome::NoFiles,
+        Fault::DirectoryUnreadable { .. } if profile.for_directory(fault) != Severity::Fatal => {
+            return Outcome::NoFiles;
+        }
         // Go opens the file and fails at the first `getdents64`.
         Fault::NotADirectory => words::io("readdirent", situation.root, path, ErrorKind::NotADirectory),
-        Fault::DirectoryUnreadable { error } => words::io("open", situation.root, path, *error),
-        _ => return Outcome::CannotTell { at: path.to_owned() },
+        Fault::DirectoryUnreadable { error } | Fault::Unreadable { error } => {
+            words::io("open", situation.root, path, *error)
+        }
+        Fault::NotAFile if path.is_dir() => words::io("read", situation.root, path, ErrorKind::IsADirectory),
+        _ => return Outcome::CannotTell { at },
     };
-    Outcome::Fails { at: path.to_owned(), text }
+    Outcome::Fails { at, text }
 }
 
 /// Whether we were refused what a daemon of root's would have been given.
@@ -173,14 +187,8 @@ fn is_hidden_from_us(profile: &EngineProfile, situation: &Situation<'_>, fault: 
 }
 
 pub(super) fn blank_endpoint(host: &RegistryHost, insecure: bool) -> Endpoint {
-    Endpoint {
-        authority: host.as_str().to_owned(),
-        scheme: if insecure { Scheme::HttpsThenHttp } else { Scheme::Https },
-        verifies: !insecure,
-        system_roots: true,
-        roots: Vec::new(),
-        pairs: Vec::new(),
-    }
+    let scheme = if insecure { Scheme::HttpsThenHttp } else { Scheme::Https };
+    Endpoint { scheme, verifies: !insecure, ..Endpoint::of(host.as_str()) }
 }
 
 fn insecurity(profile: &EngineProfile, situation: &Situation<'_>, host: &RegistryHost) -> Option<UnreadReason> {

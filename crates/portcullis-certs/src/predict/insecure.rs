@@ -1,4 +1,4 @@
-//! Whether an engine takes a registry for insecure: moby `isSecureIndex` and `isCIDRMatch`.
+//! Whether an engine takes a registry for insecure: moby `isSecureIndex` and `isCIDRMatch`, containerd `IsLocalhost`.
 
 use super::UnreadReason;
 use crate::profile::Loopback;
@@ -30,6 +30,11 @@ pub(super) fn to_docker(
         _ => false,
     };
     all.into_iter().find(counts).map(UnreadReason::Loopback)
+}
+
+/// containerd's `docker.IsLocalhost` and `MatchLocalhost`: the literal name or an address, nothing is resolved.
+pub(super) fn is_literal_loopback(host: &RegistryHost) -> bool {
+    host.host() == "localhost" || host.server_name().parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether `10.0.0.0/8` contains the address. An entry that is no range contains none.
@@ -79,5 +84,12 @@ mod tests {
         assert_eq!(check(old, &["10.0.0.0/8", "x/8", "10.0.0.0/33"], "r.test", &["11.0.0.1"]), None);
         assert_eq!(check(old, &["0.0.0.0/0"], "r.test", &["11.0.0.1"]), entry("0.0.0.0/0"));
         assert_eq!(check(old, &["fd00::/8"], "r.test", &["fd12::1"]), entry("fd00::/8"));
+    }
+
+    #[test]
+    fn containerd_takes_the_words_only() {
+        for (host, is) in [("localhost:5000", true), ("127.0.0.1:5000", true), ("[::1]:5", true), ("r.test", false)] {
+            assert_eq!(is_literal_loopback(&host.parse().unwrap()), is, "{host}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What an engine says to a fault: Go's `os` and `crypto/tls` texts inside the engine's own. Also which of our faults are none to Go.
 
 use super::LoadedPair;
+use crate::engine_files::TlsFiles;
 use crate::fault::Fault;
 use crate::file::{self, FILE_LIMIT};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::key::UnusableKey;
 use crate::pem;
 use crate::profile::{EngineProfile, Known, Layout, Row};
@@ -32,39 +33,97 @@ const SWITCHED: &str = "tls: failed to find certificate PEM data in certificate 
 const CERT_AS_KEY: &str = "tls: found a certificate rather than a key in the PEM for the private key";
 const BAD_KEY: &str = "tls: failed to parse private key";
 
-/// The place of a finding in the order in which the engine comes across it.
-///
-/// Docker and Podman go through the names once, and a pair fails at its `.cert`; the others load all roots, then the pairs.
-pub(super) fn stage(profile: &EngineProfile, finding: &Finding) -> (bool, PathBuf, bool) {
-    let orphan = matches!(finding.fault, Fault::MissingCertificate { .. } | Fault::CaKey { .. });
-    let is_key = finding.path.extension().is_some_and(|extension| extension == "key");
-    let in_pair = is_key && !orphan;
-    let at = if in_pair { finding.path.with_extension("cert") } else { finding.path.clone() };
-    let later = profile.layout != Layout::HostDirectories && !is_root(&finding.path);
-    (later, at, in_pair)
+/// A fatal finding and which files it is about.
+pub(super) struct Suspect {
+    pub(super) finding: Finding,
+    part: Part,
+    /// The certificate of the pair; the root's file for a root.
+    cert: PathBuf,
+    key: PathBuf,
 }
 
-/// What the engine does about one fatal finding of a directory's files.
-pub(super) fn failure(profile: &EngineProfile, root: &Path, finding: &Finding) -> Failure {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Root,
+    Cert,
+    Key,
+}
+
+/// The fatal findings of a directory in the order in which the engine comes across them.
+///
+/// Docker and Podman go through the names once, and a pair fails at its `.cert`; the others load all roots, then the pairs.
+pub(super) fn suspects_in_directory(profile: &EngineProfile, findings: &[Finding]) -> Vec<Suspect> {
+    let suspect = |finding: &Finding| {
+        let (cert, key) = (finding.path.with_extension("cert"), finding.path.with_extension("key"));
+        let part = match finding.path.extension().and_then(|extension| extension.to_str()) {
+            Some("cert") if !is_about_key(&finding.fault, &cert) => Part::Cert,
+            Some("cert" | "key") => Part::Key,
+            _ => Part::Root,
+        };
+        Suspect { finding: finding.clone(), part, cert, key }
+    };
+    let mut suspects: Vec<Suspect> = fatal(findings).map(suspect).collect();
+    suspects.sort_by(|a, b| stage(profile, a).cmp(&stage(profile, b)));
+    suspects
+}
+
+fn stage<'a>(profile: &EngineProfile, suspect: &'a Suspect) -> (bool, &'a Path, Part) {
+    let orphan = matches!(suspect.finding.fault, Fault::MissingCertificate { .. } | Fault::CaKey { .. });
+    let at = if suspect.part == Part::Key && !orphan { &suspect.cert } else { &suspect.finding.path };
+    let later = profile.layout != Layout::HostDirectories && suspect.part != Part::Root;
+    (later, at, suspect.part)
+}
+
+/// The fatal findings of files that a configuration names, in its order.
+pub(super) fn suspects_of(files: &TlsFiles, findings: &[Finding]) -> Vec<Suspect> {
+    let suspect = |finding: &Finding| {
+        let pair = files.pairs.iter().find(|(cert, key)| [cert, key].contains(&&finding.path));
+        let is_root = files.roots.contains(&finding.path);
+        let (cert, key) = pair.cloned().unwrap_or_default();
+        let part = match () {
+            () if is_root => Part::Root,
+            () if finding.path == cert && !is_about_key(&finding.fault, &cert) => Part::Cert,
+            () => Part::Key,
+        };
+        Suspect { finding: finding.clone(), part, cert, key }
+    };
+    fatal(findings).map(suspect).collect()
+}
+
+fn fatal(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|finding| finding.severity == Severity::Fatal)
+}
+
+/// Whether a fault of a file that holds both is the key's.
+fn is_about_key(fault: &Fault, cert: &Path) -> bool {
+    match fault {
+        Fault::CertificateWhereKey
+        | Fault::EncryptedKey { .. }
+        | Fault::UnsupportedKey { .. }
+        | Fault::KeyMismatch { .. } => true,
+        Fault::OtherBlock { .. } | Fault::BadBlock { .. } => !pem::read_certificates(cert).0.is_empty(),
+        _ => false,
+    }
+}
+
+/// What the engine does about a suspect.
+pub(super) fn failure(profile: &EngineProfile, root: &Path, suspect: &Suspect) -> Failure {
     let texts = &profile.texts;
-    let path = &finding.path;
-    let says = |rows: &'static [Row<&'static str>], error: &str| says(profile, rows, root, finding, error);
-    if let Some(error) = io_error(root, path, &finding.fault) {
+    let path = &suspect.finding.path;
+    let says = |rows: &'static [Row<&'static str>], error: &str| says(profile, rows, root, suspect, error);
+    if let Some(error) = io_error(root, path, &suspect.finding.fault) {
         return match error {
             IoFailure::Hangs => Failure::Hangs,
             IoFailure::Unknown => Failure::Unknown,
-            IoFailure::Text(error) if is_root(path) => says(texts.unreadable_root, &error),
+            IoFailure::Text(error) if suspect.part == Part::Root => says(texts.unreadable_root, &error),
             IoFailure::Text(error) => says(texts.unreadable_pair, &error),
         };
     }
-    match &finding.fault {
-        Fault::MissingKey { key_name, .. } => {
-            let key = path.with_file_name(key_name);
-            says(texts.missing_key, &io("open", root, &key, ErrorKind::NotFound))
-        }
+    match &suspect.finding.fault {
+        Fault::MissingKey { .. } => says(texts.missing_key, &io("open", root, &suspect.key, ErrorKind::NotFound)),
         Fault::MissingCertificate { .. } | Fault::CaKey { .. } => says(texts.orphan_key, ""),
-        _ if is_root(path) => says(texts.useless_root, ""),
-        fault => match tls_error(path, fault) {
+        _ if suspect.part == Part::Root => says(texts.useless_root, ""),
+        _ => match tls_error(suspect) {
             Some(error) => says(texts.bad_pair, &error),
             None => Failure::None,
         },
@@ -84,13 +143,16 @@ pub(super) fn io(call: &str, root: &Path, path: &Path, error: ErrorKind) -> Stri
 }
 
 /// A pair whose key we do not take and Go does: shorter RSA, and P-224.
-pub(super) fn pair_that_go_takes(finding: &Finding) -> Option<LoadedPair> {
-    if !go_takes(finding) {
+pub(super) fn pair_that_go_takes(suspect: &Suspect) -> Option<LoadedPair> {
+    if !go_takes(&suspect.finding) {
         return None;
     }
-    let cert_path = finding.path.with_extension("cert");
-    let (chain, _) = pem::read_certificates(&cert_path);
-    (!chain.is_empty()).then(|| LoadedPair { cert_path, key_path: finding.path.clone(), chain })
+    let (chain, _) = pem::read_certificates(&suspect.cert);
+    (!chain.is_empty()).then(|| LoadedPair {
+        cert_path: suspect.cert.clone(),
+        key_path: suspect.finding.path.clone(),
+        chain,
+    })
 }
 
 fn go_takes(finding: &Finding) -> bool {
@@ -109,27 +171,21 @@ fn as_seen(root: &Path, path: &Path) -> PathBuf {
     path.strip_prefix(root).map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
 }
 
-fn is_root(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "crt") || path.file_name().is_some_and(|name| name == ".crt")
-}
-
 fn says(
     profile: &EngineProfile,
     rows: &'static [Row<&'static str>],
     root: &Path,
-    finding: &Finding,
+    suspect: &Suspect,
     error: &str,
 ) -> Failure {
     let Some(row) = Row::at(rows, profile.assumed) else { return Failure::None };
-    let name = |extension: &str| {
-        let name = finding.path.with_extension(extension);
-        name.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let text = row
         .holds
-        .replace("{cert}", &name("cert"))
-        .replace("{key}", &name("key"))
-        .replace("{path}", &as_seen(root, &finding.path).display().to_string())
+        .replace("{cert}", &name(&suspect.cert))
+        .replace("{key}", &name(&suspect.key))
+        .replace("{path}", &as_seen(root, &suspect.finding.path).display().to_string())
+        .replace("{pair}", &as_seen(root, &suspect.cert).display().to_string())
         .replace("{error}", error);
     Failure::Says { text, row: Some((row.versions, row.known)) }
 }
@@ -158,20 +214,17 @@ fn io_error(root: &Path, path: &Path, fault: &Fault) -> Option<IoFailure> {
 }
 
 /// Go's `tls.X509KeyPair`; `None` when it takes what we do not.
-fn tls_error(path: &Path, fault: &Fault) -> Option<String> {
-    let is_cert = path.extension().is_some_and(|extension| extension == "cert");
+fn tls_error(suspect: &Suspect) -> Option<String> {
+    let Suspect { finding: Finding { path, fault, .. }, part, cert, key } = suspect;
+    let is_cert = *part == Part::Cert;
     Some(match fault {
         Fault::Swapped { .. } | Fault::KeyWhereCertificate if labels(path).len() == 1 => SWITCHED.to_owned(),
         Fault::Swapped { .. } | Fault::KeyWhereCertificate => other_blocks(path, true),
         Fault::CertificateWhereKey if labels(path) == ["CERTIFICATE"] => CERT_AS_KEY.to_owned(),
         Fault::CertificateWhereKey => other_blocks(path, false),
-        Fault::EncryptedKey { .. } => BAD_KEY.to_owned(),
-        Fault::UnsupportedKey { .. } => {
-            let finding = Finding::new(path, crate::Severity::Fatal, fault.clone());
-            return (!go_takes(&finding)).then(|| BAD_KEY.to_owned());
-        }
-        Fault::KeyMismatch { cert_name, .. } => mismatch(&path.with_file_name(cert_name), path),
-        Fault::LeafNotFirst { .. } => mismatch(path, &path.with_extension("key")),
+        Fault::UnsupportedKey { .. } if go_takes(&suspect.finding) => return None,
+        Fault::EncryptedKey { .. } | Fault::UnsupportedKey { .. } => BAD_KEY.to_owned(),
+        Fault::KeyMismatch { .. } | Fault::LeafNotFirst { .. } => mismatch(cert, key),
         Fault::BadBlock { .. } if is_cert => bad_certificate(path),
         Fault::BadBlock { .. } => bad_key(path),
         Fault::TrustedCertificate | Fault::Pkcs7 | Fault::OtherBlock { .. } => other_blocks(path, is_cert),

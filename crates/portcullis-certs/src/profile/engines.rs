@@ -25,7 +25,8 @@ const DOCKER_1_13: Version = Version::new(1, 13, 0);
 const DOCKER_1_11: Version = Version::new(1, 11, 0);
 /// 6a1d8a9899, "daemon: add IPv6 loopback as insecure registry".
 const DOCKER_28: Version = Version::new(28, 0, 0);
-const CONTAINERD_2: Version = Version::new(2, 0, 0);
+/// Loopback is spoken to over TLS first, with a fallback to HTTP (between 1.7.5 and 1.7.7).
+const CONTAINERD_FALLBACK: Version = Version::new(1, 7, 7);
 
 const DOCKER_ROOT: &[SearchRoot] = &[SearchRoot::System("/etc/docker/certs.d")];
 
@@ -209,8 +210,8 @@ impl EngineProfile {
             bad_pair: &[text("failed to load X509 key pair: {error}", CTR)],
         },
         loopback: &[
-            row(Loopback::PlainHttp, Versions::until(CONTAINERD_2), Known::FromSource("containerd v1.6.20")),
-            row(Loopback::NotVerified, Versions::since(CONTAINERD_2), CONTAINERD),
+            row(Loopback::PlainHttp, Versions::until(CONTAINERD_FALLBACK), Known::FromSource("containerd v1.6.20")),
+            row(Loopback::NotVerified, Versions::since(CONTAINERD_FALLBACK), CONTAINERD),
         ],
         insecure: &[all(Insecure::Read, CONTAINERD)],
         hub: &[all(Hub::Directory("docker.io"), CONTAINERD)],
@@ -253,12 +254,12 @@ impl EngineProfile {
             dangling_root: &[all(Severity::Fatal, BUILDKIT)],
         },
         texts: Texts {
-            missing_key: &[text("failed to load keypair for {path}: {error}", BUILDKIT)],
+            missing_key: &[text("failed to load keypair for {pair}: {error}", BUILDKIT)],
             orphan_key: &[],
             unreadable_root: &[text("failed to read {path}: {error}", BUILDKIT)],
             useless_root: &[],
-            unreadable_pair: &[text("failed to load keypair for {path}: {error}", BUILDKIT)],
-            bad_pair: &[text("failed to load keypair for {path}: {error}", BUILDKIT)],
+            unreadable_pair: &[text("failed to load keypair for {pair}: {error}", BUILDKIT)],
+            bad_pair: &[text("failed to load keypair for {pair}: {error}", BUILDKIT)],
         },
         loopback: &[all(Loopback::PlainHttp, BUILDKIT)],
         insecure: &[all(Insecure::Read, BUILDKIT)],

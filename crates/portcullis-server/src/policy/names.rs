@@ -35,7 +35,7 @@ enum Wanted {
     Text(String),
 }
 
-/// The longest SPIFFE ID and the longest trust domain (SPIFFE-ID §2.1, §2.3).
+/// The longest SPIFFE ID and the longest trust domain (SPIFFE-ID §2.3).
 const MAX_SPIFFE: usize = 2048;
 const MAX_TRUST_DOMAIN: usize = 255;
 const SPIFFE: &str = "spiffe://";
@@ -204,7 +204,7 @@ fn has_no_dot_segments(uri: &str) -> bool {
 }
 
 /// SPIFFE-ID §2: lower-case trust domain, then a path of plain segments; nothing else, and never percent-encoded. A
-/// workload's has a path (X509-SVID §3.2).
+/// workload's has a path (X509-SVID §3.1).
 fn is_spiffe_id(uri: &str) -> bool {
     let Some((domain, path)) = uri.strip_prefix(SPIFFE).and_then(|rest| rest.split_once('/')) else { return false };
     uri.len() <= MAX_SPIFFE && is_trust_domain(domain) && path.split('/').all(is_spiffe_segment)

@@ -87,6 +87,11 @@ impl Home {
         Self { limits: limits.to_owned(), ..Self::new() }
     }
 
+    pub(crate) fn with_client_auth(mode: &str) -> Self {
+        let home = Self::new();
+        Self { top: format!("{}[tls]\nclient_auth = {mode:?}\n", home.top), ..home }
+    }
+
     pub(crate) fn with_storage(storage: &str) -> Self {
         Self { storage: format!("{storage}\n"), ..Self::new() }
     }

@@ -257,7 +257,7 @@ fn the_examples_of_the_documentation() {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let examples: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in examples {
         let home = Home::new();
         home.write_policy(example);

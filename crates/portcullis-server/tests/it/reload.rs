@@ -26,7 +26,7 @@ async fn a_removed_pin_ends_its_open_connections() {
         alice.get("/v2/").await.expect(200);
         site.home.remove_pin("alice");
         site.reload();
-        alice.get("/v2/").await.expect_error(403, "DENIED");
+        alice.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
         alice.closed().await;
         let refusal = site.alice().refusal().await;
         assert!(refusal.contains("UnknownCA"), "{refusal}");
@@ -52,7 +52,7 @@ async fn a_denied_certificate_ends_its_open_connections() {
     site.reload();
     conn.patch(&location, "bytes").await.expect_error(403, "DENIED");
     conn.closed().await;
-    waiting.get("/v2/").await.expect_error(403, "DENIED");
+    waiting.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
     waiting.closed().await;
     let refusal = site.client(&one).refusal().await;
     assert!(refusal.contains("CertificateRevoked"), "{refusal}");
@@ -236,7 +236,7 @@ async fn an_expired_certificate_ends_its_open_connection() {
     conn.get("/v2/").await.expect(200);
     let left = end - time::OffsetDateTime::now_utc() + time::Duration::milliseconds(1100);
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
-    let message = conn.get("/v2/").await.expect_error(403, "DENIED");
+    let message = conn.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
     assert!(message.contains("expired"), "{message}");
     conn.closed().await;
 }

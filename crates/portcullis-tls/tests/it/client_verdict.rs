@@ -9,7 +9,7 @@ use portcullis_testkit::pki::{
 };
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
-use portcullis_tls::{CaFault, Roots, TlsError, UnusableAnchor, client_config, verify_server_chain};
+use portcullis_tls::{CaFault, ClientAuth, Roots, TlsError, UnusableAnchor, client_config, verify_server_chain};
 use rustls::AlertDescription::{CertificateRequired, UnknownCA};
 use rustls::{CertificateError, Error, OtherError};
 
@@ -244,7 +244,7 @@ fn the_pair_is_presented() {
         assert!(config.alpn_protocols.iter().map(Vec::as_slice).eq([b"h2".as_slice(), b"http/1.1"]));
         let name = NAME.try_into().unwrap();
         let mut client = rustls::ClientConnection::new(config.into(), name).unwrap().into();
-        let (config, _slot) = server.handshake().unwrap();
+        let (config, _slot) = server.handshake(ClientAuth::Require).unwrap();
         let mut serving = rustls::ServerConnection::new(config).unwrap().into();
         let (error, _) = pump(&mut client, &mut serving);
         assert_eq!(client.alpn_protocol(), Some(b"h2".as_slice()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_testkit::pki::{Authority, KeyAlg, LeafSpec};
-use portcullis_tls::{ServerTls, TlsError, TrustStore, install_default_provider, provider};
+use portcullis_tls::{ClientAuth, ServerTls, TlsError, TrustStore, install_default_provider, provider};
 use rustls::crypto::CryptoProvider;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, Connection, NamedGroup, RootCertStore, ServerConnection};
 
@@ -26,7 +26,8 @@ fn negotiate(alg: KeyAlg, offered: CryptoProvider) -> (CipherSuite, NamedGroup) 
         .with_no_client_auth();
     let client = ClientConnection::new(Arc::new(client), NAME.try_into().unwrap()).unwrap();
     let mut client = Connection::from(client);
-    let mut serving = Connection::from(ServerConnection::new(server.handshake().unwrap().0).unwrap());
+    let mut serving =
+        Connection::from(ServerConnection::new(server.handshake(ClientAuth::Require).unwrap().0).unwrap());
     // The client has no certificate, so the end is a refusal; by then everything is negotiated and has carried data.
     let (refused, _) = pump(&mut client, &mut serving);
     assert!(matches!(refused, Some(rustls::Error::AlertReceived(_))), "{refused:?}");

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock, Mutex};
 
 use portcullis_testkit::pki::{Authority, LeafSpec, Pair};
-use portcullis_tls::{Accepted, Refusal, ServerTls, provider};
+use portcullis_tls::{Accepted, ClientAuth, Refusal, ServerTls, provider};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -98,6 +98,8 @@ impl ResolvesServerCert for Serves {
 /// How a handshake with our server ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// Whether the handshake came to its end.
+    pub(crate) is_finished: bool,
     /// The verdict on what the server took, `None` when the handshake failed.
     pub(crate) accepted: Option<Accepted>,
     /// The alert as the client received it.
@@ -138,7 +140,11 @@ pub(crate) struct TestClient {
 
 impl TestClient {
     pub(crate) fn connect(&self, server: &ServerTls) -> Outcome {
-        let (config, slot) = server.handshake().unwrap();
+        self.connect_as(server, ClientAuth::Require)
+    }
+
+    pub(crate) fn connect_as(&self, server: &ServerTls, client_auth: ClientAuth) -> Outcome {
+        let (config, slot) = server.handshake(client_auth).unwrap();
         let client = ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(NAME).unwrap()).unwrap();
         let mut client = Connection::from(client);
         let mut serving = Connection::from(ServerConnection::new(config).unwrap());
@@ -150,12 +156,18 @@ impl TestClient {
             None => None,
         };
         assert_eq!(alert.is_some(), failed.1.is_some(), "{failed:?}");
-        let accepted = failed.1.is_none().then(|| {
+        let is_finished = failed.1.is_none();
+        let accepted = is_finished.then(|| {
             assert!(!serving.is_handshaking() && !client.is_handshaking());
-            server.trust().judge(serving.peer_certificates().unwrap(), now()).unwrap()
+            let verdict = serving.peer_certificates().map(|chain| server.trust().judge(chain, now()));
+            match client_auth {
+                ClientAuth::Require => verdict.map(Result::unwrap),
+                ClientAuth::Explain | ClientAuth::Optional => verdict.and_then(Result::ok),
+            }
         });
         Outcome {
-            accepted,
+            is_finished,
+            accepted: accepted.flatten(),
             alert,
             refused_certificate: refused.as_ref().and_then(|peer| Some(peer.certificate.as_ref()?.der().to_vec())),
             refusal: refused.map(|peer| peer.refusal),

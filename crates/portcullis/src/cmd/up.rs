@@ -143,8 +143,10 @@ fn policy(admin: &Certificate) -> String {
     format!(
         "# Who may do what. Nothing is allowed that no rule allows; the first rule that allows it decides.\n\
          # A rule is for a `ca` (its file's name in trust/cas), a `pin` (its file's name in trust/pins) or a\n\
-         # `fingerprint`; all that are given must match. `*` stands for any part of a name, `**` in `repositories` for\n\
-         # any number of path components. `allow`: pull, push, delete.\n\
+         # `fingerprint`, or goes by the names that a CA vouches for: `spiffe`, `uri`, `dns`, `email`, `cn`, `o`, `ou`;\n\
+         # all that are given must match. `*` stands for any part of a name, `**` in `repositories` for any number of\n\
+         # path components. `allow`: pull, push, delete. All of it, with examples: docs/policy.md.\n\
+         # Ask what it says: portcullis policy check --cert FILE push NAME\n\
          \n\
          # {ADMIN}: pki/clients/{ADMIN}\n\
          [[rule]]\n\

@@ -39,6 +39,11 @@ impl<'m> Dockerd<'m> {
         dockerd
     }
 
+    /// The socket of its containerd.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.machine.dir().join("dockerd/exec/containerd/containerd.sock")
+    }
+
     /// Runs `docker …` against this daemon.
     #[track_caller]
     pub(crate) fn docker(&self, args: &[&str]) -> Ran {

@@ -129,6 +129,17 @@ impl<'m> Registry<'m> {
         self.wait_until_it_serves();
     }
 
+    /// Puts `new` in the place of `old` in the config file and starts again.
+    #[track_caller]
+    pub(crate) fn configure(&mut self, old: &str, new: &str) {
+        self.stop();
+        let path = self.home.join("config.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(old).count(), 1, "{old} in {text}");
+        fs::write(&path, text.replace(old, new)).unwrap();
+        self.start_again();
+    }
+
     /// The most memory the server had at once since it was started, in KiB (`VmHWM`).
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {
