@@ -24,6 +24,7 @@ pub mod engine_files;
 mod host_certs;
 mod predict;
 mod profile;
+mod survey;
 mod version;
 
 mod crl;
@@ -65,6 +66,10 @@ pub use profile::{
     Subdirectories, SystemRoots, Texts,
 };
 pub use signature::SignatureKind;
+pub use survey::{
+    DirectorySurvey, EntryKind, FileSurvey, KeySurvey, LocatedCertificate, Ownership, survey_directory, survey_file,
+    survey_root,
+};
 pub use version::{Version, Versions};
 pub use visible::{Visible, visible_bytes};
 pub use x509::{AltName, Certificate, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage};

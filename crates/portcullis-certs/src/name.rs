@@ -4,6 +4,7 @@ use crate::fingerprint::write_hex;
 use crate::visible::Visible;
 use std::fmt::{self, Write};
 use x509_parser::asn1_rs::Tag;
+use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// A subject or issuer.
@@ -35,6 +36,18 @@ impl DistinguishedName {
     pub(crate) fn new(name: &X509Name<'_>) -> Self {
         let rdns = name.iter_rdn().map(|rdn| rdn.iter().map(Attribute::new).collect()).collect();
         Self { der: name.as_raw().to_vec(), rdns }
+    }
+
+    /// A Name by itself, such as a CertificateRequest lists; `None` when it is none or bytes follow.
+    ///
+    /// ```
+    /// use portcullis_certs::DistinguishedName;
+    /// assert_eq!(DistinguishedName::from_der(&[0x30, 0]).map(|name| name.to_string()).as_deref(), Some("(empty)"));
+    /// assert!(DistinguishedName::from_der(b"CN=x").is_none());
+    /// ```
+    pub fn from_der(der: &[u8]) -> Option<Self> {
+        let (rest, name) = X509Name::from_der(der).ok()?;
+        rest.is_empty().then(|| Self::new(&name))
     }
 
     /// The Name, as in the certificate.
@@ -208,7 +221,6 @@ fn short_name(oid: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::prelude::FromDer;
 
     type Rdn<'a> = &'a [(&'a [u8], u8, &'a [u8])];
 

@@ -42,6 +42,8 @@ pub struct CertificateFacts {
     pub issuer: DistinguishedName,
     /// The issuer's number for it.
     pub serial: Serial,
+    /// The number is negative, which RFC 5280 forbids and Go refuses.
+    pub serial_is_negative: bool,
     /// The first second of its time.
     pub not_before: OffsetDateTime,
     /// The last second of its time.

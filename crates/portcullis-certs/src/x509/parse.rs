@@ -55,6 +55,7 @@ fn facts(tbs: &TbsCertificate<'_>) -> Result<CertificateFacts, String> {
         subject: DistinguishedName::new(tbs.subject()),
         issuer: DistinguishedName::new(tbs.issuer()),
         serial: Serial::from_octets(tbs.raw_serial()),
+        serial_is_negative: tbs.raw_serial().first().is_some_and(|first| first & 0x80 != 0),
         not_before: moment(tbs.validity().not_before)?,
         not_after: moment(tbs.validity().not_after)?,
         alt_names: Vec::new(),
