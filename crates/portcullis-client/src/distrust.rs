@@ -40,7 +40,8 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    pub(crate) fn of(error: &CertificateError) -> Self {
+    /// What rustls' verdict means.
+    pub fn of(error: &CertificateError) -> Self {
         match error {
             CertificateError::UnknownIssuer => Self::UnknownIssuer,
             CertificateError::NotValidForNameContext { expected, presented } => {

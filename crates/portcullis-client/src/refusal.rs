@@ -112,7 +112,7 @@ pub enum Refusal {
 
 impl Failure {
     /// Reads an error chain; the most telling link wins, wherever it is.
-    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
         let chain = chain(error);
         let find = |judge: fn(&(dyn Error + 'static)) -> Option<Self>| chain.iter().copied().find_map(judge);
         find(tls)

@@ -15,7 +15,7 @@ use webpki::EndEntityCert;
 
 use crate::anchor::{Purpose, check_root};
 use crate::clock::{offset_date_time, unix_time};
-use crate::roots::{Anchors, system_roots};
+use crate::roots::Anchors;
 use crate::{TlsError, provider};
 
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -45,12 +45,7 @@ pub fn client_config(
     roots: Roots,
     pair: Option<&ClientPair>,
 ) -> Result<ClientConfig, TlsError> {
-    let with_system = match roots {
-        Roots::Merge => true,
-        Roots::Only => false,
-        Roots::Fallback => host_roots.is_empty(),
-    };
-    let anchors = Anchors { host: host_roots.to_vec(), system: with_system.then(system_roots) };
+    let anchors = Anchors::of(host_roots, roots);
     let resolver = match pair {
         Some(pair) => OnePair(Some(Arc::new(certified_key(&pair.chain, &pair.key)?))),
         None => OnePair(None),

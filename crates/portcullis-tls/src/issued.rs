@@ -10,7 +10,7 @@ use crate::client::ServerVerifier;
 use crate::clock::unix_time;
 use crate::gate::gate;
 use crate::roots::Anchors;
-use crate::{TlsError, TrustStore};
+use crate::{Roots, TlsError, TrustStore};
 
 /// Would our server take `chain` (leaf first) at `now`, if it trusted `ca`?
 ///
@@ -47,17 +47,31 @@ pub fn verify_issued_server(
 /// first) at any moment, without a connection: what a doctor asks of each root apart.
 ///
 /// # Errors
-/// [`TlsError::Name`] when `name` is no name, [`TlsError::NoCertificate`] for an empty chain, and
-/// [`TlsError::IssuedServer`] with what the client would say otherwise.
+/// As [`verify_server`].
 pub fn verify_server_chain(
     chain: &[CertificateDer<'_>],
     roots: &[Certificate],
     name: &str,
     now: OffsetDateTime,
 ) -> Result<(), TlsError> {
+    verify_server(chain, roots, Roots::Only, name, now)
+}
+
+/// The verdict of [`client_config`](crate::client_config) on a chain (leaf first) at any moment, without a connection.
+///
+/// # Errors
+/// [`TlsError::Name`] when `name` is no name, [`TlsError::NoCertificate`] for an empty chain, and
+/// [`TlsError::IssuedServer`] with what the client would say otherwise.
+pub fn verify_server(
+    chain: &[CertificateDer<'_>],
+    host_roots: &[Certificate],
+    roots: Roots,
+    name: &str,
+    now: OffsetDateTime,
+) -> Result<(), TlsError> {
     let server_name = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
     let (leaf, intermediates) = chain.split_first().ok_or(TlsError::NoCertificate)?;
-    let verifier = ServerVerifier { anchors: Anchors { host: roots.to_vec(), system: None } };
+    let verifier = ServerVerifier { anchors: Anchors::of(host_roots, roots) };
     verifier
         .verify_server_cert(leaf, intermediates, &server_name, &[], unix_time(now))
         .map(|_| ())

@@ -9,6 +9,7 @@ use portcullis_certs::Certificate;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::OffsetDateTime;
 
+use crate::Roots;
 use crate::gate::{CaFault, date_fault};
 
 /// A root of the host's directory that names itself as the issuer and cannot be one.
@@ -39,10 +40,6 @@ pub(crate) struct SystemRoots {
 
 static SYSTEM: LazyLock<Arc<SystemRoots>> = LazyLock::new(|| Arc::new(SystemRoots::load()));
 
-pub(crate) fn system_roots() -> Arc<SystemRoots> {
-    Arc::clone(&SYSTEM)
-}
-
 impl SystemRoots {
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` count, as in Go and OpenSSL. What cannot be read is left out, as they do.
     fn load() -> Self {
@@ -61,6 +58,16 @@ impl SystemRoots {
 }
 
 impl Anchors {
+    /// A host's roots, with the system's as the caller chose.
+    pub(crate) fn of(host: &[Certificate], roots: Roots) -> Self {
+        let with_system = match roots {
+            Roots::Merge => true,
+            Roots::Only => false,
+            Roots::Fallback => host.is_empty(),
+        };
+        Self { host: host.to_vec(), system: with_system.then(|| Arc::clone(&SYSTEM)) }
+    }
+
     /// Whether exactly this certificate is trusted.
     pub(crate) fn contains(&self, leaf: &CertificateDer<'_>) -> bool {
         let system = self.system.iter().flat_map(|system| &system.certificates);

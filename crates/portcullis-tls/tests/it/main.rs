@@ -19,6 +19,7 @@ mod handshake;
 mod hints;
 mod issued;
 mod limbo;
+mod record;
 mod resumption;
 mod server_verdict;
 mod trust_paths;
