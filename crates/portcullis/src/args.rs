@@ -3,6 +3,7 @@
 //! The list of commands is here; each group's words are in a file of its own.
 
 mod cert;
+mod doctor;
 mod install;
 mod policy;
 mod serve;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use cert::{CertCommand, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
+pub(crate) use cert::{CertCommand, CertLintArgs, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
+pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use install::{EngineWord, InstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Put a client's certificate where engines read it
     Install(InstallArgs),
+    /// Say why engines do, or do not, use the certificates for a registry
+    Doctor(DoctorArgs),
+    /// Say what a code of the doctor's, or an engine's error text, means
+    Explain(ExplainArgs),
     /// Copy an image from a registry into an OCI layout directory
     Pull(PullArgs),
     /// Copy an image from an OCI layout directory to a registry

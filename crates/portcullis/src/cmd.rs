@@ -3,6 +3,8 @@
 pub(crate) mod cert;
 pub(crate) mod copy;
 pub(crate) mod delete;
+pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod install;
 pub(crate) mod manifest;
 pub(crate) mod policy;
@@ -16,6 +18,7 @@ pub(crate) mod trust;
 pub(crate) mod up;
 
 mod ask;
+mod lint;
 mod show;
 mod transfer;
 
@@ -26,4 +29,9 @@ use time::macros::format_description;
 fn date(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     time.format(format).unwrap_or_else(|_| time.to_string())
+}
+
+/// A path as people see it, whatever bytes are in it.
+fn shown(path: &std::path::Path) -> String {
+    portcullis_certs::visible_bytes(path.as_os_str().as_encoded_bytes())
 }

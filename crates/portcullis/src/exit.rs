@@ -19,6 +19,11 @@ const FOUND: u8 = 4;
 #[error("{0}")]
 pub(crate) struct Found(pub(crate) String);
 
+/// What a peer that lets us in under no identity has been found to do: the report was printed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
+
 /// A configuration file that cannot be used: wrong usage, not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -31,6 +36,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     }
     if error.downcast_ref::<Found>().is_some() {
         return ExitCode::from(FOUND);
+    }
+    if error.downcast_ref::<Refused>().is_some() {
+        return ExitCode::from(REFUSED);
     }
     match error.downcast_ref::<ClientError>() {
         Some(error) if error.is_refusal() => ExitCode::from(REFUSED),

@@ -39,6 +39,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Trust(args) => cmd::trust::run(args),
         Command::Policy(command) => cmd::policy::run(command),
         Command::Install(args) => cmd::install::run(&args),
+        Command::Doctor(args) => cmd::doctor::run(&args),
+        Command::Explain(args) => cmd::explain::run(&args),
         Command::Pull(args) => cmd::pull::run(&args),
         Command::Push(args) => cmd::push::run(&args),
         Command::Copy(args) => cmd::copy::run(&args),

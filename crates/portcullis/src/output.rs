@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use portcullis_certs::Severity;
 use portcullis_client::ClientError;
+use portcullis_doctor::Style;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -18,10 +19,28 @@ use crate::exit;
 /// The environment variable that sets how much is logged: `error`, `warn`, `info`, `debug`.
 const LOG_LEVEL: &str = "PORTCULLIS_LOG";
 
+/// Longer lines are hard to read.
+const MAX_WIDTH: usize = 100;
+
 /// A line of the result.
 pub(crate) fn line(text: &str) {
     // Whoever closed the pipe has read enough.
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Lines of the result that are ended already.
+pub(crate) fn text(text: &str) {
+    let _ = write!(io::stdout(), "{text}");
+}
+
+/// How a report is laid out on standard output: colour on a terminal only and not with `NO_COLOR`, folded to the
+/// terminal's width, which is 100 columns at most and where there is none.
+pub(crate) fn style(verbose: bool) -> Style {
+    let stdout = io::stdout();
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let width = if columns == 0 { MAX_WIDTH } else { columns.min(MAX_WIDTH) };
+    Style { width, colour: stdout.is_terminal() && !no_colour, verbose }
 }
 
 /// The result to the byte, with nothing added.

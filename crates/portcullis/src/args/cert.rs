@@ -14,6 +14,8 @@ pub(crate) enum CertCommand {
     New(CertNew),
     /// Show what is in certificate files
     Show(CertShowArgs),
+    /// Say what is wrong with certificate files, or with directories of them
+    Lint(CertLintArgs),
     /// Let a client in no longer: all its certificates, or one by serial number or fingerprint
     Revoke(CertRevokeArgs),
 }
@@ -64,6 +66,16 @@ pub(crate) struct CertRevokeArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct CertShowArgs {
     /// Certificate files, or directories of them
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CertLintArgs {
+    /// Certificate files, or host directories of certs.d
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// As JSON

@@ -1,4 +1,4 @@
-//! `portcullis cert new client | new server | show | revoke`.
+//! `portcullis cert new client | new server | show | lint | revoke`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::args::{CertCommand, CertNew, CertRevokeArgs, NewClientArgs, NewServerArgs};
 use crate::cmd::up::{add_names, leaf, server_names};
-use crate::cmd::{ask, date, show};
+use crate::cmd::{ask, date, lint, show};
 use crate::home::{self, Home};
 use crate::{names, output};
 
@@ -21,6 +21,7 @@ pub(crate) fn run(command: CertCommand) -> anyhow::Result<()> {
         CertCommand::New(CertNew::Client(args)) => new_client(&args),
         CertCommand::New(CertNew::Server(args)) => new_server(&args),
         CertCommand::Show(args) => show::run(&args),
+        CertCommand::Lint(args) => lint::run(&args),
         CertCommand::Revoke(args) => revoke(&args),
     }
 }

@@ -20,6 +20,7 @@ mod bad_input;
 mod client_commands;
 mod distribution;
 mod docker_page;
+mod doctor;
 mod fixture;
 mod hints;
 mod kill9;

@@ -1,0 +1,193 @@
+//! Applies a repair of the doctor's on opened descriptors: no link is followed below the given root, nothing is overwritten,
+//! and a directory must belong to root or to the caller.
+//!
+//! The doctor looked earlier and may have been shown something else: everything is checked again on what was opened.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use anyhow::{Context as _, bail, ensure};
+use pem_rfc7468::LineEnding;
+use portcullis_certs::{Certificate, ShellCommand, pem};
+use portcullis_doctor::Mend;
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags, Stat};
+use rustix::process::geteuid;
+
+use crate::cmd::shown;
+
+/// No certificate or key file comes near it.
+const LIMIT: u64 = 1 << 20;
+
+/// No engine reads a file with this ending.
+const BACKUP: &str = ".before-fix";
+
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// What will be done, in one line.
+pub(super) fn described(mend: &Mend) -> String {
+    match mend {
+        Mend::Rename { from, to } => format!("rename {} to {}", shown(from), shown(to)),
+        Mend::Mode { path, mode } => format!("give {} the mode {mode:04o}", shown(path)),
+        Mend::ToPem { path } => {
+            format!("write {} as PEM, keeping the file as it is in {}{BACKUP}", shown(path), shown(path))
+        }
+        Mend::Reorder { path, .. } => {
+            format!(
+                "put the key's certificate first in {}, keeping the file as it is in {}{BACKUP}",
+                shown(path),
+                shown(path)
+            )
+        }
+    }
+}
+
+/// Does it, and says how it is undone.
+pub(super) fn apply(mend: &Mend, root: &Path) -> anyhow::Result<ShellCommand> {
+    match mend {
+        Mend::Rename { from, to } => rename(from, to, root),
+        Mend::Mode { path, mode } => set_mode(path, *mode, root),
+        Mend::ToPem { path } => rewrite(path, root, |bytes| {
+            let certificate = Certificate::from_der(bytes.to_vec().into()).context("it is no certificate in DER")?;
+            encode(&[certificate])
+        }),
+        Mend::Reorder { path, key } => {
+            let key = read(key, root)?.1;
+            rewrite(path, root, |bytes| reordered(bytes, &key))
+        }
+    }
+}
+
+fn rename(from: &Path, to: &Path, root: &Path) -> anyhow::Result<ShellCommand> {
+    let (directory, name) = parent(from, root)?;
+    let (target, new_name) = parent(to, root)?;
+    let stat = fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = fs::FileType::from_raw_mode(stat.st_mode);
+    ensure!(
+        kind == fs::FileType::RegularFile || kind == fs::FileType::Directory,
+        "it is neither a file nor a directory"
+    );
+    check_owner(&stat)?;
+    fs::renameat_with(&directory, name, &target, new_name, RenameFlags::NOREPLACE)
+        .with_context(|| format!("{} is taken, or cannot be made", shown(to)))?;
+    fs::fsync(&directory)?;
+    fs::fsync(&target)?;
+    Ok(ShellCommand::new([OsStr::new("mv"), OsStr::new("-i"), to.as_os_str(), from.as_os_str()]))
+}
+
+fn set_mode(path: &Path, mode: u32, root: &Path) -> anyhow::Result<ShellCommand> {
+    let (directory, name) = parent(path, root)?;
+    let file = fs::openat(&directory, name, READ, Mode::empty())?;
+    let stat = fs::fstat(&file)?;
+    check_owner(&stat)?;
+    let is_directory = fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Directory;
+    ensure!(is_directory || is_plain(&stat), "it is no regular file with one name");
+    fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    let before = format!("{:04o}", stat.st_mode & 0o7777);
+    Ok(ShellCommand::new([OsString::from("chmod"), before.into(), path.into()]))
+}
+
+/// The new contents go into a new file; the old one keeps its bytes under another name.
+fn rewrite(
+    path: &Path,
+    root: &Path,
+    change: impl FnOnce(&[u8]) -> anyhow::Result<String>,
+) -> anyhow::Result<ShellCommand> {
+    let (stat, bytes) = read(path, root)?;
+    let contents = change(&bytes)?;
+    let (directory, name) = parent(path, root)?;
+    let backup = ending(name, BACKUP);
+    let temporary = ending(name, ".new-by-fix");
+    fs::linkat(&directory, name, &directory, &backup, AtFlags::empty())
+        .with_context(|| format!("the backup {} cannot be made", shown(Path::new(&backup))))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let written = fs::openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
+    if geteuid().is_root() {
+        fs::fchown(&written, Some(fs::Uid::from_raw(stat.st_uid)), Some(fs::Gid::from_raw(stat.st_gid)))?;
+    }
+    fs::fchmod(&written, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let mut written = File::from(written);
+    written.write_all(contents.as_bytes())?;
+    written.sync_all()?;
+    fs::renameat(&directory, &temporary, &directory, name)?;
+    fs::fsync(&directory)?;
+    Ok(ShellCommand::new([OsString::from("mv"), ending(path.as_os_str(), BACKUP), path.into()]))
+}
+
+fn read(path: &Path, root: &Path) -> anyhow::Result<(Stat, Vec<u8>)> {
+    let (directory, name) = parent(path, root)?;
+    let file = fs::openat(&directory, name, READ, Mode::empty())?;
+    let stat = fs::fstat(&file)?;
+    ensure!(is_plain(&stat), "it is no regular file with one name");
+    check_owner(&stat)?;
+    let mut bytes = Vec::new();
+    File::from(file).take(LIMIT + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= LIMIT, "it is larger than {LIMIT} bytes");
+    Ok((stat, bytes))
+}
+
+/// The key's certificate, then each one's issuer, then what is left, in the order it had.
+fn reordered(bytes: &[u8], key: &[u8]) -> anyhow::Result<String> {
+    let (mut left, findings) = pem::certificates(bytes, Path::new("the file"));
+    ensure!(findings.is_empty(), "it holds something else than certificates");
+    let key = pem::private_key(key, Path::new("the key")).map_err(|_| anyhow::anyhow!("the key cannot be used"))?;
+    let first =
+        left.iter().position(|certificate| key.matches(certificate)).context("the key belongs to none of them")?;
+    let mut ordered = vec![left.remove(first)];
+    while let Some(last) = ordered.last() {
+        let issuer = last.facts().issuer.clone();
+        let Some(next) = left.iter().position(|certificate| certificate.facts().subject == issuer) else { break };
+        ordered.push(left.remove(next));
+    }
+    ordered.extend(left);
+    encode(&ordered)
+}
+
+fn encode(certificates: &[Certificate]) -> anyhow::Result<String> {
+    let encode = |certificate: &Certificate| {
+        pem_rfc7468::encode_string("CERTIFICATE", LineEnding::LF, certificate.der())
+            .map_err(|error| anyhow::anyhow!("it cannot be written as PEM: {error}"))
+    };
+    certificates.iter().map(encode).collect()
+}
+
+/// The directory of a path, opened step by step below the root without following a link, and the last name.
+fn parent<'a>(path: &'a Path, root: &Path) -> anyhow::Result<(OwnedFd, &'a OsStr)> {
+    let below = path.strip_prefix(root).with_context(|| format!("{} is not below {}", shown(path), shown(root)))?;
+    let name = below.file_name().context("it has no name")?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = fs::openat(CWD, root, flags, Mode::empty())?;
+    for part in below.parent().unwrap_or(Path::new("")).components() {
+        let Component::Normal(part) = part else { bail!("{} is no plain path", shown(path)) };
+        directory = fs::openat(&directory, part, flags | OFlags::NOFOLLOW, Mode::empty())
+            .with_context(|| format!("{} on the way is a link, or cannot be opened", shown(Path::new(part))))?;
+    }
+    let stat = fs::fstat(&directory)?;
+    check_owner(&stat).with_context(|| format!("the directory of {}", shown(path)))?;
+    let sticky = stat.st_mode & 0o1000 != 0;
+    ensure!(
+        stat.st_mode & 0o002 == 0 || sticky,
+        "everybody may change the directory of {}: mend that first",
+        shown(path)
+    );
+    Ok((directory, name))
+}
+
+fn check_owner(stat: &Stat) -> anyhow::Result<()> {
+    let us = geteuid().as_raw();
+    ensure!(stat.st_uid == 0 || stat.st_uid == us, "it belongs to user {}, who is neither root nor you", stat.st_uid);
+    Ok(())
+}
+
+/// A file with a second name may be somebody's on purpose.
+fn is_plain(stat: &Stat) -> bool {
+    fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile && stat.st_nlink == 1
+}
+
+fn ending(name: &OsStr, ending: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(ending);
+    name
+}
