@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_testkit::pki::{Authority, LeafSpec, Pair};
-use portcullis_tls::{OfferedVersions, Recorded, recording_config};
+use portcullis_tls::{ClientAuth, OfferedVersions, Recorded, recording_config};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, Error, ServerConnection};
 
@@ -15,7 +15,7 @@ fn record(trust: &Trust, versions: OfferedVersions, pair: Option<&Pair>) -> (Rec
     let key = pair.map(|pair| (certificates(&pair.chain_der()), private_key(&pair.key_der())));
     let (config, recorder) =
         recording_config(versions, key.as_ref().map(|(chain, key)| (chain.as_slice(), key))).unwrap();
-    let (serving, _slot) = server(trust).handshake().unwrap();
+    let (serving, _slot) = server(trust).handshake(ClientAuth::Require).unwrap();
     let client = ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).unwrap()).unwrap();
     let (mut client, mut serving) =
         (Connection::from(client), Connection::from(ServerConnection::new(serving).unwrap()));
