@@ -13,14 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use portcullis_certs::Fingerprint;
+use portcullis_store::Store;
+use portcullis_store::fsck::{Outcome, Step};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use crate::error::Chain;
 use crate::events::clients::SeenClient;
 use crate::refusals::Why;
 use crate::side::{self, Bounds};
@@ -31,11 +34,15 @@ const BOUNDS: Bounds = Bounds { connections: 16, life: LIFE };
 /// Ten thousand clients, with names of all the length they may have.
 const MAX_ANSWER: usize = 32 << 20;
 
+/// A step of a check names at most a thousand digests and two hundred repositories.
+const MAX_ASK: usize = 1 << 20;
+
 const STATUS: &str = "/status";
 const RELOAD: &str = "/reload";
 const CLIENTS: &str = "/clients";
 /// Followed by a fingerprint.
 const WHY: &str = "/why/";
+const FSCK: &str = "/fsck";
 
 /// The answer to `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +85,7 @@ pub enum AdminError {
 /// # Errors
 /// [`AdminError::NotRunning`] when there is none.
 pub async fn status(socket: &Path) -> Result<Status, AdminError> {
-    ask(socket, Method::GET, STATUS).await
+    ask(socket, Method::GET, STATUS, Vec::new()).await
 }
 
 /// Asks the server behind `socket` for the clients it let in within 7 days, since its start at most: whose certificate
@@ -87,7 +94,7 @@ pub async fn status(socket: &Path) -> Result<Status, AdminError> {
 /// # Errors
 /// [`AdminError::NotRunning`] when there is none.
 pub async fn clients(socket: &Path) -> Result<Vec<SeenClient>, AdminError> {
-    ask(socket, Method::GET, CLIENTS).await
+    ask(socket, Method::GET, CLIENTS, Vec::new()).await
 }
 
 /// Has the server behind `socket` read its trust, policy and certificate again.
@@ -95,7 +102,7 @@ pub async fn clients(socket: &Path) -> Result<Vec<SeenClient>, AdminError> {
 /// # Errors
 /// [`AdminError::NotRunning`] when there is none. Refused files are no error here: see [`Reloaded::problems`].
 pub async fn reload(socket: &Path) -> Result<Reloaded, AdminError> {
-    ask(socket, Method::POST, RELOAD).await
+    ask(socket, Method::POST, RELOAD, Vec::new()).await
 }
 
 /// Asks the server behind `socket` why it refused a certificate of late, and what it makes of it now.
@@ -103,10 +110,26 @@ pub async fn reload(socket: &Path) -> Result<Reloaded, AdminError> {
 /// # Errors
 /// [`AdminError::NotRunning`] when there is none.
 pub async fn why(socket: &Path, fingerprint: Fingerprint) -> Result<Why, AdminError> {
-    ask(socket, Method::GET, &format!("{WHY}{fingerprint}")).await
+    ask(socket, Method::GET, &format!("{WHY}{fingerprint}"), Vec::new()).await
 }
 
-async fn ask<T: for<'de> Deserialize<'de>>(socket: &Path, method: Method, path: &str) -> Result<T, AdminError> {
+/// Has the server behind `socket` make one step of a check of its store.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is none, [`AdminError::NoAnswer`] also when its disk fails.
+pub async fn fsck(socket: &Path, step: &Step) -> Result<Outcome, AdminError> {
+    // Plain data of texts and numbers always serialises.
+    let step = serde_json::to_vec(step).unwrap_or_default();
+    let outcome: Result<Outcome, String> = ask(socket, Method::POST, FSCK, step).await?;
+    outcome.map_err(|reason| AdminError::NoAnswer { socket: socket.to_owned(), reason })
+}
+
+async fn ask<T: for<'de> Deserialize<'de>>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, AdminError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => AdminError::NotAllowed { socket: socket.to_owned() },
         _ => AdminError::NotRunning { socket: socket.to_owned() },
@@ -116,7 +139,7 @@ async fn ask<T: for<'de> Deserialize<'de>>(socket: &Path, method: Method, path: 
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(HOST, "admin").body(Empty::<Bytes>::new());
+        let request = Request::builder().method(method).uri(path).header(HOST, "admin").body(Full::<Bytes>::from(body));
         let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
         let response = response.map_err(|error| error.to_string())?;
         if response.status() == StatusCode::FORBIDDEN {
@@ -188,6 +211,10 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
                 Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
             }
         }
+        (true, &Method::POST, FSCK) => match fsck_step(&inside.store, request).await {
+            Some(outcome) => json(&outcome),
+            None => empty(StatusCode::BAD_REQUEST),
+        },
         (true, &Method::GET, path) => match path.strip_prefix(WHY).map(str::parse::<Fingerprint>) {
             Some(Ok(fingerprint)) => json(&inside.events.refusals.why(fingerprint, &inside.generations.current())),
             Some(Err(_)) => empty(StatusCode::BAD_REQUEST),
@@ -195,6 +222,18 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
         },
         _ => empty(StatusCode::NOT_FOUND),
     }
+}
+
+/// `None`: that was no step.
+async fn fsck_step(store: &Store, request: Request<Incoming>) -> Option<Result<Outcome, String>> {
+    let body = Limited::new(request.into_body(), MAX_ASK).collect().await.ok()?.to_bytes();
+    let step: Step = serde_json::from_slice(&body).ok()?;
+    let store = store.clone();
+    let done = tokio::task::spawn_blocking(move || store.fsck_step(&step)).await;
+    Some(match done {
+        Ok(outcome) => outcome.map_err(|error| Chain(&error).to_string()),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 fn reload_now(inside: &Inside) -> Reloaded {

@@ -3,7 +3,9 @@
 //! The list of commands is here; each group's words are in a file of its own.
 
 mod cert;
+mod config;
 mod doctor;
+mod fsck;
 mod install;
 mod policy;
 mod serve;
@@ -15,7 +17,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use cert::{CertCommand, CertLintArgs, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
+pub(crate) use config::{ConfigCommand, ConfigImportArgs};
 pub(crate) use doctor::{DoctorArgs, ExplainArgs};
+pub(crate) use fsck::{ForWord, FsckArgs};
 pub(crate) use install::{EngineWord, InstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
@@ -53,6 +57,9 @@ pub(crate) enum Command {
     /// Ask who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Take over the configuration of another registry
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Put a client's certificate where engines read it
     Install(InstallArgs),
     /// Say why engines do, or do not, use the certificates for a registry
@@ -73,6 +80,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Ask the running server about itself
     Status(StatusArgs),
+    /// Look at all that is stored: hash every blob, follow every link, say what is damaged
+    Fsck(FsckArgs),
     /// Have the running server read trust, policy and certificate again
     Reload(AskArgs),
 }

@@ -1,10 +1,12 @@
 //! One file per command. Each turns its words into calls of the crates and says what it did and what to type next.
 
 pub(crate) mod cert;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod fsck;
 pub(crate) mod install;
 pub(crate) mod manifest;
 pub(crate) mod policy;

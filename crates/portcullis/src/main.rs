@@ -38,6 +38,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Cert(args) => cmd::cert::run(args),
         Command::Trust(args) => cmd::trust::run(args),
         Command::Policy(command) => cmd::policy::run(command),
+        Command::Config(args) => cmd::config::run(args),
         Command::Install(args) => cmd::install::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Explain(args) => cmd::explain::run(&args),
@@ -48,6 +49,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Manifest(args) => cmd::manifest::run(&args),
         Command::Delete(args) => cmd::delete::run(&args),
         Command::Status(args) => cmd::status::run(&args),
+        Command::Fsck(args) => cmd::fsck::run(&args),
         Command::Reload(args) => cmd::reload::run(&args),
     }
 }

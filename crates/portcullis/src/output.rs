@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use portcullis_certs::Severity;
 use portcullis_client::ClientError;
@@ -71,6 +72,37 @@ pub(crate) fn note(text: &str) {
 /// A warning: the command goes on.
 pub(crate) fn warning(text: &str) {
     note(&format!("warning: {text}"));
+}
+
+/// A line that is drawn again and again while something goes on. Nothing is drawn where stderr is no terminal.
+#[derive(Debug)]
+pub(crate) struct Drawn {
+    is_terminal: bool,
+    last: Option<Instant>,
+}
+
+impl Drawn {
+    pub(crate) fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal(), last: None }
+    }
+
+    /// Draws at most ten times a second.
+    pub(crate) fn draw(&mut self, text: impl FnOnce() -> String) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        if self.is_terminal && self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
+            self.last = Some(Instant::now());
+            // Back to the beginning of the line; erase what is longer than the new text (ECMA-48, EL).
+            let _ = write!(io::stderr(), "\r{}\x1b[K", text());
+        }
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        if self.last.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 /// What ended the command, with its causes.

@@ -4,7 +4,8 @@
 //! and compares all of it with what a registry answers: bytes, digests, tags, catalog.
 
 mod api;
-mod volume;
+mod unfit;
+pub(crate) mod volume;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -45,12 +46,12 @@ fn adopt<'m>(machine: &'m Machine, data: &Path) -> Registry<'m> {
     Registry::up(machine)
 }
 
-fn docker_api(machine: &Machine) -> Api<'_> {
+pub(crate) fn docker_api(machine: &Machine) -> Api<'_> {
     Api::new(machine, &DockerRegistry::base(), &[])
 }
 
 /// The administrator, who alone may delete.
-fn portcullis_api<'m>(machine: &'m Machine, registry: &Registry<'_>) -> Api<'m> {
+pub(crate) fn portcullis_api<'m>(machine: &'m Machine, registry: &Registry<'_>) -> Api<'m> {
     let admin = PairFiles::named(&registry.home().join("pki/clients/admin"), "client");
     Api::new(machine, &registry.url(""), &curl_identity(registry, Some(&admin)))
 }

@@ -65,8 +65,20 @@ impl<'m> DockerRegistry<'m> {
 /// Its own collector, while no server runs on `data`.
 #[track_caller]
 pub(crate) fn collect(machine: &Machine, data: &Path) -> Ran {
+    collector(machine, data, &[]).ok()
+}
+
+/// The same, with `--delete-untagged`.
+#[track_caller]
+pub(crate) fn collect_untagged(machine: &Machine, data: &Path) -> Ran {
+    collector(machine, data, &["--delete-untagged"]).ok()
+}
+
+/// The same, however it ends.
+#[track_caller]
+pub(crate) fn collector(machine: &Machine, data: &Path, options: &[&str]) -> Ran {
     let config = write_config(machine, data).display().to_string();
-    machine.run("docker-registry", &["garbage-collect", &config]).ok()
+    machine.run("docker-registry", &[&["garbage-collect", &config], options].concat())
 }
 
 /// Deletion and schema 1 are off unless the configuration says otherwise.

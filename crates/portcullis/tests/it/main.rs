@@ -18,10 +18,12 @@ mod registry;
 
 mod bad_input;
 mod client_commands;
+mod config_import;
 mod distribution;
 mod docker_page;
 mod doctor;
 mod fixture;
+mod fsck;
 mod hints;
 mod kill9;
 mod large_images;

@@ -19,6 +19,8 @@ pub(crate) struct Volume {
     manifests: BTreeMap<(String, Digest), Blob>,
     tags: BTreeMap<(String, String), Digest>,
     gone: BTreeSet<(String, String)>,
+    /// Tags whose manifests only one of the registries can read: listed by both.
+    unreadable: BTreeSet<(String, String)>,
 }
 
 impl Volume {
@@ -101,6 +103,27 @@ impl Volume {
         self.gone.insert(key);
     }
 
+    /// What the tag points to.
+    pub(crate) fn tagged(&self, repository: &str, tag: &str) -> Digest {
+        self.tags[&(repository.to_owned(), tag.to_owned())]
+    }
+
+    /// The tag is there, and what it points to is looked at elsewhere.
+    pub(crate) fn expect_unreadable(&mut self, repository: &str, tag: &str) {
+        self.unreadable.insert((repository.to_owned(), tag.to_owned()));
+    }
+
+    /// It was there, and a collector has taken it.
+    pub(crate) fn lose_blob(&mut self, repository: &str, digest: &Digest) {
+        self.blobs.remove(&(repository.to_owned(), *digest)).unwrap();
+    }
+
+    /// The same for a manifest without a tag.
+    pub(crate) fn lose_manifest(&mut self, repository: &str, manifest: &Blob) {
+        self.manifests.remove(&(repository.to_owned(), manifest.digest)).unwrap();
+        self.gone.insert((repository.to_owned(), manifest.digest.to_string()));
+    }
+
     /// Compares everything with what the registry answers.
     #[track_caller]
     pub(crate) fn check(&self, api: &Api<'_>) {
@@ -158,7 +181,7 @@ impl Volume {
             let listed = json_of(&answer.expect(200).body);
             let listed: BTreeSet<&str> =
                 listed["tags"].as_array().into_iter().flatten().map(|tag| tag.as_str().unwrap()).collect();
-            let expected = self.tags.keys().filter(|(repository, _)| repository == at);
+            let expected = self.tags.keys().chain(&self.unreadable).filter(|(repository, _)| repository == at);
             assert_eq!(listed, expected.map(|(_, tag)| tag.as_str()).collect(), "tags of {at}");
         }
     }
