@@ -83,6 +83,8 @@ pub struct Counts {
     pub manifests: u64,
     /// Tags.
     pub tags: u64,
+    /// Layer links to nothing, as Distribution's collector leaves them: what a manifest misses is a finding of its own.
+    pub leftovers: u64,
 }
 
 /// How far a run is.
@@ -250,6 +252,7 @@ impl Counts {
         self.links += other.links;
         self.manifests += other.manifests;
         self.tags += other.tags;
+        self.leftovers += other.leftovers;
     }
 }
 

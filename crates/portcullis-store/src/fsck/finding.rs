@@ -71,7 +71,7 @@ pub enum Damage {
         /// The digest that it holds.
         target: Digest,
     },
-    /// A layer or revision link leads to data that is not there.
+    /// A revision link leads to data that is not there.
     LinkDangling {
         /// The digest without data.
         target: Digest,

@@ -56,46 +56,61 @@ impl Store {
         let names = self.inner.backend.list(&layout::layers(repository, algorithm), after, NAMES)?;
         for digest in digests(algorithm, &names) {
             let link = layout::layer_link(repository, &digest);
-            self.check_link(step, repository, &link, &digest, outcome)?;
+            match self.look_at_link(step, repository, &link, &digest, outcome)? {
+                Linked::Wrong(damage) => outcome.report(repository, link.as_str().to_owned(), damage),
+                // Distribution 2.x removes blobs and leaves their links. Whether one is missed its manifest says.
+                Linked::Nothing { .. } => outcome.counts.leftovers += 1,
+                Linked::Absent | Linked::Data { .. } => {}
+            }
         }
         Ok(next_of(names))
     }
 
-    /// Looks at one layer or revision link. Returns what it leads to, where that is there.
-    pub(super) fn check_link(
+    /// Looks at a revision link. Returns what it leads to, where that is there.
+    pub(super) fn check_revision_link(
+        &self,
+        step: &Step,
+        repository: &RepositoryName,
+        digest: &Digest,
+        outcome: &mut Outcome,
+    ) -> Result<Option<(Digest, u64)>, StoreError> {
+        let link = layout::revision_link(repository, digest);
+        let (damage, repaired) = match self.look_at_link(step, repository, &link, digest, outcome)? {
+            Linked::Absent => return Ok(None),
+            Linked::Data { target, size } => return Ok(Some((target, size))),
+            Linked::Wrong(damage) => (damage, None),
+            Linked::Nothing { target } => {
+                let repaired = match step.purpose {
+                    Purpose::Repair => self.bring_back(repository, &link, digest, &target)?,
+                    Purpose::Check | Purpose::ForDistribution => None,
+                };
+                (Damage::LinkDangling { target }, repaired)
+            }
+        };
+        outcome.report_repaired(repository, link.as_str().to_owned(), damage, repaired);
+        Ok(None)
+    }
+
+    /// What a link is, looked at once more under the locks where something seems to be wrong.
+    fn look_at_link(
         &self,
         step: &Step,
         repository: &RepositoryName,
         link: &Key,
         digest: &Digest,
         outcome: &mut Outcome,
-    ) -> Result<Option<(Digest, u64)>, StoreError> {
-        let inner = &self.inner;
-        let mut found = inner.resolve(link, digest)?;
-        let mut repaired = None;
+    ) -> Result<Linked, StoreError> {
+        let mut found = self.inner.resolve(link, digest)?;
         if found.is_damage() {
-            let _repository = inner.lock_repository(repository);
-            let _digest = inner.lock_digest(digest);
-            found = inner.resolve(link, digest)?;
-            if let (Purpose::Repair, Linked::Nothing { target }) = (step.purpose, &found) {
-                repaired = self.bring_back(digest, target)?;
-            }
+            let _repository = self.inner.lock_repository(repository);
+            let _digest = self.inner.lock_digest(digest);
+            found = self.inner.resolve(link, digest)?;
         }
         outcome.counts.links += u64::from(!matches!(found, Linked::Absent));
-        let damage = match found {
-            Linked::Absent => return Ok(None),
-            Linked::Data { target, size } => {
-                outcome.note_user(step, &target, repository, || By::Link(*digest));
-                return Ok(Some((target, size)));
-            }
-            Linked::Nothing { target } => {
-                outcome.note_user(step, &target, repository, || By::Link(*digest));
-                Damage::LinkDangling { target }
-            }
-            Linked::Wrong(damage) => damage,
-        };
-        outcome.report_repaired(repository, link.as_str().to_owned(), damage, repaired);
-        Ok(None)
+        if let Linked::Data { target, .. } | Linked::Nothing { target } = &found {
+            outcome.note_user(step, target, repository, || By::Link(*digest));
+        }
+        Ok(found)
     }
 
     pub(super) fn check_tags(

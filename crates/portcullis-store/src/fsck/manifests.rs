@@ -27,8 +27,8 @@ impl Store {
         let names = self.inner.backend.list(&layout::revisions(repository, algorithm), after, NAMES)?;
         let mut read = 0;
         for digest in digests(algorithm, &names) {
-            let link = layout::revision_link(repository, &digest);
-            let Some((target, size)) = self.check_link(step, repository, &link, &digest, outcome)? else { continue };
+            let found = self.check_revision_link(step, repository, &digest, outcome)?;
+            let Some((target, size)) = found else { continue };
             self.check_manifest(step, repository, &digest, &target, outcome)?;
             // Manifests are small as a rule, and need not be.
             read += size;
@@ -97,31 +97,22 @@ impl Store {
         if matches!(inner.resolve(&link, blob)?, Linked::Data { .. }) {
             return Ok(None);
         }
-        let _repository = inner.lock_repository(repository);
-        let _digest = inner.lock_digest(blob);
-        if inner.backend.stat(&layout::revision_link(repository, manifest))?.is_none() {
-            return Ok(None);
-        }
-        let missing = match inner.resolve(&link, blob)? {
-            Linked::Data { .. } => return Ok(None),
-            Linked::Absent | Linked::Wrong(_) if inner.backend.stat(&layout::blob_data(blob))?.is_some() => {
-                Missing::Link
+        {
+            let _repository = inner.lock_repository(repository);
+            let _digest = inner.lock_digest(blob);
+            let is_gone = inner.backend.stat(&layout::revision_link(repository, manifest))?.is_none();
+            if is_gone || matches!(inner.resolve(&link, blob)?, Linked::Data { .. }) {
+                return Ok(None);
             }
-            Linked::Nothing { .. } | Linked::Absent | Linked::Wrong(_) => Missing::Data,
-        };
-        if step.purpose != Purpose::Repair {
-            return Ok(Some((missing, None)));
         }
-        let repaired = match missing {
-            Missing::Data => self.bring_back(blob, blob)?,
-            Missing::Link => None,
+        let leads_to_nothing = matches!(inner.resolve(&link, blob)?, Linked::Nothing { .. });
+        let has_data = inner.backend.stat(&layout::blob_data(blob))?.is_some();
+        let missing = if has_data && !leads_to_nothing { Missing::Link } else { Missing::Data };
+        let repaired = match (step.purpose, missing) {
+            (Purpose::Repair, Missing::Link) => self.link_again(repository, manifest, blob)?,
+            (Purpose::Repair, Missing::Data) => self.bring_back(repository, &link, blob, blob)?,
+            (Purpose::Check | Purpose::ForDistribution, _) => None,
         };
-        let is_there = repaired.is_some() || missing == Missing::Link;
-        // The manifest could only be pushed here while the repository had the blob: the link gives nothing away.
-        if is_there && !matches!(inner.resolve(&link, blob)?, Linked::Data { .. }) {
-            inner.write_link(&link, blob)?;
-            return Ok(Some((missing, Some(repaired.unwrap_or(Repaired::Linked)))));
-        }
         Ok(Some((missing, repaired)))
     }
 

@@ -358,6 +358,11 @@ fn a_damaged_volume_is_served_as_far_as_it_is_whole() {
         registry.log_line(&["treated as absent", what]);
     }
     assert!(!registry.log().contains("status=500"), "{}", registry.log());
+    let report = registry.portcullis(&["fsck", "--json"]).exits(4);
+    for kind in ["link-empty", "link-garbled", "blob-corrupt", "tag-without-link", "tag-dangling"] {
+        let report = report.stdout.matches(&format!("\"kind\": \"{kind}\"")).count();
+        assert!(report > 0, "{kind}");
+    }
 
     for (number, image) in images.iter().enumerate() {
         volume.push_image(&api, "team/app", image, &[&format!("{number}")]);
@@ -366,6 +371,7 @@ fn a_damaged_volume_is_served_as_far_as_it_is_whole() {
         api.delete(&format!("/v2/team/app/manifests/{tag}")).expect(202);
     }
     volume.check(&api);
+    registry.portcullis(&["fsck"]).ok();
 }
 
 /// Both run as the owner of the tree, Portcullis because its home is his too: what one has made the other can change.

@@ -42,7 +42,7 @@ fn damage(damage: &Damage) -> String {
         Damage::LinkEmpty => "the link is empty".to_owned(),
         Damage::LinkGarbled { text } => format!("the link holds no digest but {:?}", Visible(text).to_string()),
         Damage::LinkMismatched { digest, target } => format!("the link of {digest} leads to {target}"),
-        Damage::LinkDangling { target } => format!("the link leads to {target}, whose data is not there"),
+        Damage::LinkDangling { target } => format!("the manifest's link leads to {target}, whose data is not there"),
         Damage::TagWithoutLink { tag } => format!("the tag {tag} leads nowhere: it has no current link"),
         Damage::TagDangling { tag, target } => {
             format!("the tag {tag} leads to {target}, which this repository does not have")
@@ -114,8 +114,12 @@ pub(super) fn summary(run: &Fsck) -> String {
         (_, 0) => "all is well".to_owned(),
         (_, found) => format!("{found} things are damaged"),
     };
+    let leftovers = match run.counts().leftovers {
+        0 => String::new(),
+        some => format!("; {some} layer links lead to nothing and are missed by no manifest"),
+    };
     let omitted = if run.omitted() > 0 { format!("; {} of them not listed", run.omitted()) } else { String::new() };
-    format!("{}: {found}{omitted}", counts(run))
+    format!("{}: {found}{omitted}{leftovers}", counts(run))
 }
 
 /// What was looked at.
