@@ -287,8 +287,8 @@ fn word(setting: Setting, text: &str) -> Became {
     match (setting, text) {
         (Setting::Net, "" | "tcp") => needless("it is always TCP"),
         (Setting::Net, _) => missing("it is always TCP"),
-        (Setting::Prefix, "" | "/") => needless("paths begin with /v2/"),
-        (Setting::Prefix, _) => missing("paths begin with /v2/: give the registry a name or a port of its own"),
+        (Setting::Prefix, "" | "/") => needless("there is no prefix"),
+        (Setting::Prefix, _) => missing("there is no prefix: give the registry a name or a port of its own"),
         (Setting::LogFormatter, "json") => Became::Ours("serve --log-json".to_owned()),
         (Setting::LogFormatter, "" | "text") => needless("the log is text unless --log-json is given"),
         (Setting::LogFormatter, _) => missing("the log is text, or JSON lines with --log-json"),
