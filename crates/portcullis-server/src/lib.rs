@@ -158,12 +158,14 @@ impl Server {
         Ok(Self { config, store, generations: Arc::new(generations.telling(events)) })
     }
 
-    /// Loads and checks everything a start would, without touching the data.
+    /// Loads and checks everything a start would, without touching the data. What comes back is worth knowing and keeps
+    /// nothing from starting, such as a rule for a CA that does not exist.
     ///
     /// # Errors
     /// [`ServerError::Trust`] with every problem.
-    pub fn check(config: &Config) -> Result<(), ServerError> {
-        Generations::start(config).map(|_| ()).map_err(|problems| ServerError::Trust { problems })
+    pub fn check(config: &Config) -> Result<Vec<Problem>, ServerError> {
+        let generations = Generations::start(config).map_err(|problems| ServerError::Trust { problems })?;
+        Ok(question::findings(config, &generations.current()))
     }
 
     /// The configuration it runs with.

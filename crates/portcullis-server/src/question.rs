@@ -10,7 +10,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::config::Config;
-use crate::generation::Generations;
+use crate::document::Problem;
+use crate::generation::{Generation, Generations};
 use crate::policy::{Action, Caller, RuleVerdict};
 use crate::reason::{Reason, own_host};
 use crate::status::rfc3339;
@@ -40,7 +41,7 @@ pub struct Answer {
     pub rule: Option<usize>,
     /// What each rule says, in order; empty for whoever is not let in.
     pub rules: Vec<RuleVerdict>,
-    /// What in the policy is without effect, such as a rule for a CA that does not exist.
+    /// What is worth knowing about policy and trust, such as a rule for a CA that does not exist.
     pub findings: Vec<String>,
 }
 
@@ -98,8 +99,7 @@ pub fn ask(config: &Config, question: &Question<'_>) -> Result<Answer, ServerErr
         (rule, policy.explain(caller, question.action, question.repository))
     };
     let (rule, rules) = caller.as_ref().map(of_policy).unwrap_or_default();
-    // What would keep it from being in force has kept the generation from being made.
-    let findings = generation.policy.check(&config.policy, generation.tls.trust()).unwrap_or_default();
+    let findings = findings(config, &generation);
     Ok(Answer {
         allowed: rule.is_some(),
         identity,
@@ -108,6 +108,17 @@ pub fn ask(config: &Config, question: &Question<'_>) -> Result<Answer, ServerErr
         rules,
         findings: findings.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// What is worth knowing about files that are fit to be served with.
+pub(crate) fn findings(config: &Config, generation: &Generation) -> Vec<Problem> {
+    let mut findings = generation.warnings.clone();
+    if generation.policy.knows_anonymous() && config.client_auth != ClientAuth::Optional {
+        let message =
+            "there are rules for `anonymous`, and nobody is that: `tls.client_auth` in the config is not \"optional\"";
+        findings.push(Problem::new(&config.policy, message));
+    }
+    findings
 }
 
 fn nobody(config: &Config, own: Option<&Certificate>) -> (TrustVerdict, Option<Caller>) {

@@ -126,7 +126,8 @@ async fn who_only_pulls_changes_nothing() {
             answer.expect_error(403, "DENIED");
         }
         // Another repository is as if it were not there at all: the same answer whether it exists or not.
-        for path in ["/v2/other/tags/list", "/v2/none/tags/list", "/v2/other/manifests/tag"] {
+        let referrers = format!("/v2/other/referrers/{}", sha256(INDEX));
+        for path in ["/v2/other/tags/list", "/v2/none/tags/list", "/v2/other/manifests/tag", &referrers] {
             alice.get(path).await.expect_error(403, "DENIED");
         }
     }

@@ -45,7 +45,7 @@ async fn a_listed_certificate_ends_its_open_connections() {
         conn.get("/v2/").await.expect(200);
         site.home.write_crl("clients", &CrlSpec::new(number * 2 + 1, &[&bad]));
         site.reload();
-        conn.get("/v2/").await.expect_error(403, "DENIED");
+        conn.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
         conn.closed().await;
         is_out(&site, &bad).await;
         is_in(&site, &good).await;

@@ -246,9 +246,22 @@ async fn a_rule_for_a_ca_that_does_not_exist() {
         texts.filter(|text| text.starts_with(&root)).collect()
     };
     until("two findings", || warnings().len() == 2).await;
+    let checked = portcullis_server::Server::check(&site.home.config()).unwrap();
+    assert_eq!(checked.iter().map(ToString::to_string).collect::<Vec<_>>(), warnings()[..2]);
     assert!(warnings()[0].contains("policy.toml:1: there is no CA \"gone\""), "{:?}", warnings());
     assert!(warnings()[1].contains("policy.toml:5: there is no pin \"nobody\""), "{:?}", warnings());
     assert_eq!(rights(&site.admin().http1().await).await, [""; 0]);
+}
+
+/// A rule for those who are never let in does nothing, and is said to.
+#[test]
+fn a_rule_for_anonymous_where_nobody_is() {
+    for (mode, findings) in [("require", 1), ("explain", 1), ("optional", 0)] {
+        let home = Home::with_client_auth(mode);
+        home.write_policy("[[rule]]\nanonymous = true\nrepositories = [\"**\"]\nallow = [\"pull\"]\n");
+        let found = portcullis_server::Server::check(&home.config()).unwrap();
+        assert_eq!(found.len(), findings, "{mode}: {found:?}");
+    }
 }
 
 /// The examples of the page are policies, and what it says of one CA holds.

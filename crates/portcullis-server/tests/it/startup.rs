@@ -37,6 +37,13 @@ fn check(file: &str, line: Option<usize>, words: &[&str], breaks: impl FnOnce(&H
 fn the_policy() {
     check("policy.toml", None, &["cannot be read"], |home| fs::remove_file(home.path("policy.toml")).unwrap());
     check("policy.toml", None, &["nobody"], |home| home.write_policy("# nothing\n"));
+    check("policy.toml", None, &["cannot be read", "UTF-8"], |home| {
+        write_file(&home.path("policy.toml"), b"[[rule]]\nca = \"\xff\"\n", 0o644);
+    });
+    check("policy.toml", None, &["cannot be read"], |home| {
+        fs::remove_file(home.path("policy.toml")).unwrap();
+        fs::create_dir(home.path("policy.toml")).unwrap();
+    });
     check("policy.toml", Some(3), &["pul"], |home| {
         home.write_policy("[[rule]]\nca = \"*\"\nallow = [\"pul\"]\nrepositories = [\"**\"]\n");
     });

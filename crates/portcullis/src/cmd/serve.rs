@@ -19,7 +19,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if args.check {
         home.become_owner()?;
         home.check()?;
-        Server::check(&config)?;
+        for finding in Server::check(&config)? {
+            output::warning(&finding.to_string());
+        }
         output::line(&format!(
             "{} is in order: trust, policy and certificate can be served with",
             args.config.display()
