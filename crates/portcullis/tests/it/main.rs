@@ -22,6 +22,7 @@ mod config_import;
 mod distribution;
 mod docker_page;
 mod doctor;
+mod engines;
 mod fixture;
 mod fsck;
 mod hints;

@@ -49,6 +49,16 @@ impl<'m> Registry<'m> {
         registry
     }
 
+    /// On all addresses of the machine, and with these names besides [`HOST`].
+    #[track_caller]
+    pub(crate) fn up_everywhere(machine: &'m Machine, home: &str, port: u16, names: &[&str]) -> Self {
+        let home = machine.dir().join(home);
+        let server = start_on(machine, &home, &format!("0.0.0.0:{port}"), names);
+        let mut registry = Self { machine, home, port, server, earlier: String::new() };
+        registry.wait_until_it_serves();
+        registry
+    }
+
     /// The directory with everything the registry owns.
     pub(crate) fn home(&self) -> &Path {
         &self.home
@@ -178,8 +188,16 @@ impl Drop for Registry<'_> {
 
 #[track_caller]
 fn start(machine: &Machine, home: &Path, port: u16) -> Running {
+    start_on(machine, home, &format!("{ADDRESS}:{port}"), &[])
+}
+
+#[track_caller]
+fn start_on(machine: &Machine, home: &Path, listen: &str, names: &[&str]) -> Running {
     let mut command = machine.command(PORTCULLIS);
-    command.args(["up", "--home"]).arg(home).args(["--listen", &format!("{ADDRESS}:{port}"), "--name", HOST]);
+    command.args(["up", "--home"]).arg(home).args(["--listen", listen, "--name", HOST]);
+    for name in names {
+        command.args(["--name", name]);
+    }
     command.stdin(Stdio::null());
     Running::start(command, &machine.logs())
 }
