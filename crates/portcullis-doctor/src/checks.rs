@@ -16,7 +16,8 @@ use crate::facts::Facts;
 use crate::report::{Report, Skipped};
 use portcullis_certs::{Fault, Finding, LookAlike, Severity};
 
-pub(crate) use live::{Sent, requires, sends};
+pub(crate) use config::unread_matters;
+pub(crate) use live::{Sent, is_let_in, requires, sends};
 pub(crate) use server::described as server_shown;
 pub(crate) use trust::{Trust, trusts};
 pub(crate) use x509::{lint as lint_directory, weaknesses};

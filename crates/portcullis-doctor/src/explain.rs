@@ -6,6 +6,7 @@
 mod alerts;
 mod files;
 mod known;
+mod words;
 
 use crate::checks::{Check, check};
 use portcullis_certs::Visible;

@@ -3,9 +3,9 @@
 //! Values here, words in `text` and `json`.
 
 mod json;
-mod text;
+pub(crate) mod text;
 
-use crate::checks::{Sent, Trust, requires, sends, server_shown, trusts};
+use crate::checks::{Sent, Trust, is_let_in, requires, sends, server_shown, trusts, unread_matters};
 use crate::diagnosis::{Diagnosis, shown};
 use crate::facts::{EngineFacts, Facts};
 use portcullis_certs::{Outcome, Severity, UnreadReason, Visible};
@@ -79,7 +79,7 @@ impl Report {
             verdicts,
             findings,
             skipped,
-            refused: live.is_some_and(requires) && !let_in,
+            refused: live.is_some_and(|live| requires(live) && !(live.pairs.is_empty() && has_pairs(facts))) && !let_in,
         }
     }
 
@@ -94,8 +94,9 @@ impl Report {
     }
 }
 
-fn is_let_in(trial: &crate::facts::PairTrial) -> bool {
-    trial.contact.as_ref().and_then(|contact| contact.answer()).is_some_and(|answer| answer.status == 200)
+/// Pairs that were not shown to the registry were not refused by it.
+fn has_pairs(facts: &Facts) -> bool {
+    facts.engines.iter().filter_map(|engine| engine.prediction.registry()).any(|endpoint| !endpoint.pairs.is_empty())
 }
 
 fn verdict(engine: &EngineFacts, facts: &Facts, findings: &[Diagnosis]) -> Verdict {
@@ -142,6 +143,9 @@ fn judge(engine: &EngineFacts, facts: &Facts) -> (VerdictState, String) {
         }
         Outcome::NotRead(UnreadReason::NoConfigPath) => {
             return (Unknown, "is not told to read certificate directories (config_path)".to_owned());
+        }
+        Outcome::NotRead(UnreadReason::Loopback(_) | UnreadReason::Insecure(_)) if !unread_matters(facts) => {
+            return (Works, "takes the registry for insecure: no certificate plays a part".to_owned());
         }
         Outcome::NotRead(_) => return (Fails, "does not read its directory".to_owned()),
         Outcome::Loaded | Outcome::NoFiles => {}

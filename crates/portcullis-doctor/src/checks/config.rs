@@ -1,6 +1,6 @@
 //! D80 to D88: configuration that decides whether a directory counts.
 
-use super::{Check, never, nothing_more};
+use super::{Check, never, nothing_more, requires};
 use crate::diagnosis::{Diagnosis, day};
 use crate::facts::{Facts, TextFile};
 use portcullis_certs::{Layout, Outcome, Severity, UnreadReason, Version};
@@ -124,6 +124,7 @@ pub(super) static CHECKS: &[Check] = &[
 
 fn insecure(facts: &Facts) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = daemon_json(facts).into_iter().collect();
+    let severity = if unread_matters(facts) { Severity::Fatal } else { Severity::Note };
     for engine in &facts.engines {
         let Outcome::NotRead(reason) = &engine.prediction.outcome else { continue };
         let host = &facts.target.host;
@@ -131,7 +132,7 @@ fn insecure(facts: &Facts) -> Vec<Diagnosis> {
             UnreadReason::Loopback(address) => {
                 let what = format!("{host} is {address}, loopback: the certificate directory is not read");
                 let lines = facts.hosts.iter().filter(|line| line.address == *address);
-                let seen = lines.fold(Diagnosis::new("D80", Severity::Fatal, what), |diagnosis, line| {
+                let seen = lines.fold(Diagnosis::new("D80", severity, what), |diagnosis, line| {
                     diagnosis.at_line(&line.path, Some(line.line)).value(format!("{address} {}", host.host()))
                 });
                 seen.say(format!(
@@ -141,7 +142,7 @@ fn insecure(facts: &Facts) -> Vec<Diagnosis> {
             }
             UnreadReason::Insecure(entry) => {
                 let what = format!("{host} is in insecure-registries: the certificate directory is not read");
-                let mut diagnosis = Diagnosis::new("D80", Severity::Fatal, what);
+                let mut diagnosis = Diagnosis::new("D80", severity, what);
                 if let Some(file) = &facts.config.docker.file {
                     diagnosis = diagnosis.at_line(&file.path, file.line_of(entry)).value(entry);
                 }
@@ -152,6 +153,19 @@ fn insecure(facts: &Facts) -> Vec<Diagnosis> {
         found.push(diagnosis.for_engine(engine.profile.name));
     }
     found
+}
+
+/// Whether anything is lost when the directory is not read: the registry requires a certificate, or, where it was not
+/// asked, there is a directory that somebody made for it.
+pub(crate) fn unread_matters(facts: &Facts) -> bool {
+    match facts.live().filter(|live| live.greeting.is_some()) {
+        Some(live) => requires(live),
+        None => facts
+            .roots
+            .iter()
+            .flat_map(|root| &root.files)
+            .any(|file| file.path.file_name().is_some_and(|name| name == facts.target.host.as_str())),
+    }
 }
 
 /// dockerd does not start with it, and what it would say about insecure registries is not known.

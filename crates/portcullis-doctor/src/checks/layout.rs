@@ -106,7 +106,7 @@ pub(super) static CHECKS: &[Check] = &[
         text: "Podman looks in the user's own directory, then in containers' and then in Docker's, and takes the first that exists, whatever is in it. An empty directory of one's own therefore hides the system's. nerdctl does the same with its two places.",
         fix: "put all files of the registry into the directory that wins, or remove the other",
         skip: never,
-        find: masked_by_nothing,
+        find: masked,
     },
     Check {
         code: "D11",
@@ -207,27 +207,24 @@ fn hub(facts: &Facts) -> Vec<Diagnosis> {
     found
 }
 
-/// The reading notes each masked directory; when the winner has nothing in it, that is the reason why nothing works.
-fn masked_by_nothing(facts: &Facts) -> Vec<Diagnosis> {
-    let mut found: Vec<Diagnosis> = Vec::new();
-    for engine in &facts.engines {
-        let prediction = &engine.prediction;
-        let Some((taken, masked)) = prediction.taken().zip(prediction.masked().next()) else { continue };
-        let empty =
-            prediction.registry().is_some_and(|endpoint| endpoint.roots.is_empty() && endpoint.pairs.is_empty());
-        if !empty || prediction.outcome != Outcome::Loaded && prediction.outcome != Outcome::NoFiles {
-            continue;
-        }
+/// Which directory wins is in no reading; when it has nothing in it, that is the reason why nothing works.
+fn masked(facts: &Facts) -> Vec<Diagnosis> {
+    facts.engines.iter().filter_map(masked_for).collect()
+}
+
+fn masked_for(engine: &EngineFacts) -> Option<Diagnosis> {
+    let prediction = &engine.prediction;
+    let (taken, masked) = prediction.taken().zip(prediction.masked().next())?;
+    let endpoint = prediction.registry()?;
+    let is_empty = endpoint.roots.is_empty() && endpoint.pairs.is_empty();
+    let diagnosis = if is_empty {
         let what = format!("the directory that wins has no certificates, and hides {}", shown(masked));
-        found.push(
-            Diagnosis::new("D10", Severity::Warning, what)
-                .for_engine(engine.profile.name)
-                .at(taken)
-                .at(masked)
-                .run(["rmdir".into(), taken.as_os_str().to_owned()]),
-        );
-    }
-    found
+        Diagnosis::new("D10", Severity::Warning, what).run(["rmdir".into(), taken.as_os_str().to_owned()])
+    } else {
+        let what = format!("{} is not read: another directory comes first", shown(masked));
+        Diagnosis::new("D10", Severity::Note, what).say("put all files of this registry into the directory that wins")
+    };
+    Some(diagnosis.for_engine(engine.profile.name).at(taken).value("wins").at(masked).value("not read"))
 }
 
 fn unsafe_directories(facts: &Facts) -> Vec<Diagnosis> {

@@ -113,6 +113,11 @@ pub(crate) fn sends<'a>(engine: &'a EngineFacts, facts: &Facts) -> Option<Sent<'
     })
 }
 
+/// Whether the registry let this pair in.
+pub(crate) fn is_let_in(trial: &PairTrial) -> bool {
+    trial.contact.as_ref().and_then(Contact::answer).is_some_and(|answer| answer.status == 200)
+}
+
 /// Whether the registry turns away who shows no certificate.
 pub(crate) fn requires(live: &LiveFacts) -> bool {
     live.greeting.as_ref().is_some_and(|greeting| greeting.request.is_some() && is_turned_away(greeting))
@@ -229,6 +234,12 @@ fn refusal(trial: &PairTrial, facts: &Facts) -> Option<Diagnosis> {
     }
     for decision in facts.decisions.iter().filter(|decision| decision.cert_path == trial.pair.cert_path) {
         diagnosis = diagnosis.also(format!("the server says: {}", decision.text));
+    }
+    let all = facts.live().map(|live| live.pairs.as_slice()).unwrap_or_default();
+    if let Some(next) = all.iter().find(|other| is_let_in(other)) {
+        let next = name(&next.pair.cert_path);
+        diagnosis =
+            diagnosis.also(format!("{next} is let in: Portcullis' own client goes on to it, Go tools never do"));
     }
     Some(diagnosis.say(fix))
 }

@@ -4,7 +4,7 @@ use super::trust::{Trust, candidates, files_that_would_do, shown, trusts};
 use super::{Check, without_network};
 use crate::diagnosis::{Diagnosis, day, name};
 use crate::facts::{Answer, Contact, Facts, Live, LiveFacts};
-use portcullis_certs::{AltName, Certificate, KeyType, Severity, TlsVersion, Visible};
+use portcullis_certs::{AltName, Certificate, DistinguishedName, KeyType, Severity, TlsVersion, Visible};
 use portcullis_client::{Distrust, Failure};
 use std::io::ErrorKind;
 use time::Duration;
@@ -410,15 +410,33 @@ pub(crate) fn described(contact: &Contact) -> Option<String> {
         Some(TlsVersion::V1_3) => "TLS 1.3",
         None => "no TLS",
     };
-    let asks =
-        if contact.request.is_some() { "asks for a client certificate" } else { "asks for no client certificate" };
+    let asks = match &contact.request {
+        None => "asks for no client certificate".to_owned(),
+        Some(request) if request.authorities.is_empty() => "asks for a client certificate of any CA".to_owned(),
+        Some(request) => format!("asks for a client certificate of {}", authorities(&request.authorities)),
+    };
     let weak = matches!(leaf.facts().key, KeyType::Rsa { bits } if bits < 2048);
     let key = if weak { ", weak key" } else { "" };
+    let parts = [contact.suite.as_deref(), contact.group.as_deref()];
+    let agreed: Vec<&str> = parts.into_iter().flatten().collect();
     Some(format!(
-        "{version}, certificate `{}` until {}{key}, {asks}",
+        "{version} ({}), certificate `{}` until {}{key}, {asks}",
+        agreed.join(", "),
         leaf.facts().subject,
         day(leaf.facts().not_after)
     ))
+}
+
+/// The first names of a list, and how many more there are.
+fn authorities(all: &[Vec<u8>]) -> String {
+    const SHOWN: usize = 3;
+    let name =
+        |der: &Vec<u8>| DistinguishedName::from_der(der).map_or("an unreadable name".to_owned(), |n| n.to_string());
+    let names: Vec<String> = all.iter().take(SHOWN).map(name).collect();
+    match all.len().saturating_sub(SHOWN) {
+        0 => format!("`{}`", names.join("`, `")),
+        more => format!("`{}` and {more} more", names.join("`, `")),
+    }
 }
 
 /// Whether a conversation failed because of the client certificate, or the lack of one.

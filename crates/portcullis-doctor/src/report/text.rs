@@ -32,7 +32,7 @@ pub fn write_findings(findings: &[Diagnosis], style: Style) -> String {
 }
 
 /// Columns that are used at least.
-const NARROWEST: usize = 40;
+pub(crate) const NARROWEST: usize = 40;
 
 const LABEL: usize = 6;
 
@@ -40,8 +40,8 @@ const RED: &str = "31";
 const YELLOW: &str = "33";
 const GREEN: &str = "32";
 const BLUE: &str = "36";
-const BOLD: &str = "1";
-const DIM: &str = "2";
+pub(crate) const BOLD: &str = "1";
+pub(crate) const DIM: &str = "2";
 
 impl Report {
     /// The report as text, each line ended.
@@ -184,22 +184,22 @@ fn padded(label: &str, style: Style) -> String {
 }
 
 impl Style {
-    fn paint(self, colour: &str, text: &str) -> String {
+    pub(crate) fn paint(self, colour: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
-fn line(out: &mut String, text: &str) {
+pub(crate) fn line(out: &mut String, text: &str) {
     // Writing into a String cannot fail.
     let _ = writeln!(out, "{}", text.trim_end());
 }
 
-fn folded(out: &mut String, first: &str, next: &str, text: &str, width: usize) {
+pub(crate) fn folded(out: &mut String, first: &str, next: &str, text: &str, width: usize) {
     folded_after(out, first, first.chars().count(), next, text, width);
 }
 
 /// `head` is `columns` wide on the screen, whatever colours are in it. Words longer than a line stay whole.
-fn folded_after(out: &mut String, head: &str, columns: usize, next: &str, text: &str, width: usize) {
+pub(crate) fn folded_after(out: &mut String, head: &str, columns: usize, next: &str, text: &str, width: usize) {
     let mut current = head.to_owned();
     let mut used = columns;
     let mut fresh = true;

@@ -185,3 +185,12 @@ fn a_pasted_text_is_bounded_and_shown_escaped() {
     assert!(matches!(explain(&"ü".repeat(MAX_TEXT)), Explanation::Unknown { .. }));
     assert!(matches!(explain(""), Explanation::Unknown { .. }));
 }
+
+#[test]
+fn an_explanation_is_folded() {
+    for pasted in ["D81", "remote error: tls: certificate required", "x509: certificate signed by unknown authority"] {
+        let text = explain(pasted).to_text(portcullis_doctor::Style { width: 60, ..crate::machine::PLAIN });
+        assert!(text.contains("fix") && text.lines().all(|line| line.chars().count() <= 60), "{text}");
+    }
+    assert_eq!(explain("out of cheese").to_text(crate::machine::PLAIN), "");
+}

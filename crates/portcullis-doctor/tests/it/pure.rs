@@ -103,6 +103,20 @@ fn an_insecure_entry_counts_by_host_and_by_range() {
     }
 }
 
+/// `localhost` without certificates is how many people begin: nothing is lost there.
+#[test]
+fn loopback_without_certificates_is_only_a_note() {
+    let mut machine = Machine::new();
+    machine.target = "localhost:5000".to_owned();
+    let facts = machine.facts(Reach::Files);
+    assert_eq!(
+        found(&facts, "D80"),
+        ["note localhost:5000 is 127.0.0.1, loopback: the certificate directory is not read"]
+    );
+    machine.host_directory("localhost:5000");
+    assert!(found(&machine.facts(Reach::Files), "D80")[0].starts_with("fatal"));
+}
+
 /// Other engines are not hurt by what is an error to some.
 #[test]
 fn a_finding_names_who_takes_it_worst_and_who_less() {

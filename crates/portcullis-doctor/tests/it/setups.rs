@@ -69,6 +69,11 @@ setups! {
         fs::create_dir_all(m.root().join("root/.config/containers/certs.d").join(HOST)).unwrap();
     }
 
+    two_directories(m) {
+        m.good();
+        m.ca.write_ca(&m.root().join("etc/containers/certs.d").join(HOST));
+    }
+
     anybody_may_add_a_ca(m) {
         let directory = m.good();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
