@@ -1,6 +1,6 @@
 //! `portcullis explain`: what a code or a pasted error text means.
 
-use portcullis_doctor::{Check, Explanation, Meaning, explain};
+use portcullis_doctor::{Explanation, explain};
 use serde_json::{Value, json};
 
 use crate::args::ExplainArgs;
@@ -11,7 +11,7 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     if args.json {
         output::json(&as_json(&explanation))?;
     } else {
-        output::text(&as_text(&explanation));
+        output::text(&explanation.to_text(output::style(false)));
     }
     match explanation {
         Explanation::Unknown { .. } => {
@@ -19,30 +19,6 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         }
         Explanation::Code(_) | Explanation::Text { .. } => Ok(()),
     }
-}
-
-fn as_text(explanation: &Explanation) -> String {
-    match explanation {
-        Explanation::Code(check) => about(check),
-        Explanation::Text { shown, by, meanings } => {
-            let list: Vec<String> = meanings.iter().enumerate().map(|(index, meaning)| point(index, meaning)).collect();
-            format!(
-                "{shown}\n  printed by {by}\n\n{}\nto see which it is: portcullis doctor HOST[:PORT]\n",
-                list.join("\n")
-            )
-        }
-        Explanation::Unknown { .. } => String::new(),
-    }
-}
-
-fn about(check: &Check) -> String {
-    let Check { code, title, severity, why, text, fix, .. } = check;
-    format!("{code}  {title}\n  at worst  {severity}\n  why       {why}\n  fix       {fix}\n\n{text}\n")
-}
-
-fn point(index: usize, meaning: &Meaning) -> String {
-    let Meaning { code, meaning: text, tell } = meaning;
-    format!("{}. {text}  ({code})\n   told by  {tell}\n   fix      {}\n", index + 1, meaning.fix())
 }
 
 fn as_json(explanation: &Explanation) -> Value {

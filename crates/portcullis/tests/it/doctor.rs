@@ -231,5 +231,29 @@ fn a_real_registry_lets_in_and_refuses() {
     assert_eq!(good.stdout.matches("sends client.cert, and is let in").count(), 2, "{good}");
     registry.portcullis(&["cert", "revoke", "ci-7"]).ok();
     ask(&[]).exits(3).says("certificate_revoked").says("and is not let in");
+    let home = registry.home().display().to_string();
+    ask(&["--home", &home]).exits(3).says("the server says: ").says("deny");
     ask(&["--offline"]).exits(0);
+}
+
+/// In explain mode the registry itself tells the reason, and the doctor shows it.
+#[test]
+fn a_registry_in_explain_mode_says_why() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let mut registry = Registry::up(&machine);
+    registry.new_client("ci-7");
+    let config = registry.home().join("config.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    let after = before.replace("# client_auth = \"require\"", "client_auth = \"explain\"");
+    assert_ne!(before, after);
+    fs::write(&config, after).unwrap();
+    registry.stop();
+    registry.start_again();
+    let from = registry.home().join("pki/clients/ci-7").display().to_string();
+    machine.run(PORTCULLIS, &["install", HOST, "--from", &from, "--engine", "podman"]).ok();
+    let ask = || machine.run(PORTCULLIS, &["doctor", HOST, "--engine", "podman"]);
+    ask().exits(0);
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok();
+    ask().exits(3).says("D68").says("the registry answered 401");
 }
