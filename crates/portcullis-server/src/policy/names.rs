@@ -195,12 +195,15 @@ fn uris(facts: &CertificateFacts) -> Vec<&str> {
     if alt_names(facts, NameKind::Uri).any(is_spiffe) {
         return spiffe_id(facts).into_iter().collect();
     }
-    alt_names(facts, NameKind::Uri).filter(|uri| is_graphic(uri) && has_no_dot_segments(uri)).collect()
+    alt_names(facts, NameKind::Uri).filter(|uri| is_graphic(uri) && reads_one_way(uri)).collect()
 }
 
-/// `https://example.org/ci/../admin` reads as one thing and means another.
-fn has_no_dot_segments(uri: &str) -> bool {
-    !uri.split(['/', '?', '#']).any(|segment| matches!(segment, "." | ".."))
+/// `https://example.org/ci/../admin` reads as one thing and means another (RFC 3986 §6.2.2), and so does a separator that
+/// is written `%2f` or `\`.
+fn reads_one_way(uri: &str) -> bool {
+    let has_dots = uri.split(['/', '?', '#']).any(|segment| matches!(segment, "." | ".."));
+    let lower = uri.to_ascii_lowercase();
+    !has_dots && !["%2e", "%2f", "%5c", "%00", "\\"].iter().any(|hidden| lower.contains(hidden))
 }
 
 /// SPIFFE-ID §2: lower-case trust domain, then a path of plain segments; nothing else, and never percent-encoded. A

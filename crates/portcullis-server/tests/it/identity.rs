@@ -132,6 +132,7 @@ async fn names_that_do_not_count() {
     let crl_signer = LeafSpec { key_usages: vec![KeyUse::DigitalSignature, KeyUse::CrlSign], ..with_uris(&[ci]) };
     check(&site, "of whoever signs CRLs", &crl_signer, &[]).await;
     check(&site, "dot segments", &with_uris(&["https://example.org/../builder"]), &[]).await;
+    check(&site, "an encoded separator", &with_uris(&["https://example.org/a%2Fbuilder/builder"]), &[]).await;
     check(&site, "a wildcard", &with_dns(&["*.ci.example.org"]), &[]).await;
     check(&site, "a NUL in a DNS name", &with_dns(&["a.ci.example.org\0.evil.test"]), &[]).await;
     check(&site, "a NUL at its end", &LeafSpec::client("ci-7\0"), &[]).await;
@@ -160,6 +161,20 @@ async fn two_common_names() {
     for (files, expected) in [(one, &["cn"][..]), (two, &[])] {
         let client = Client::of_files(site.address, &site.home.server_ca, &files);
         assert_eq!(rights(&client.http1().await).await, expected);
+    }
+}
+
+/// Beside its group a rule may ask for more, and then for both.
+#[tokio::test]
+async fn a_group_and_a_matcher() {
+    let home = Home::new();
+    let rule = "group = \"ops\"\nca = \"clients\"\nrepositories = [\"**\"]\nallow = [\"pull\"]\n";
+    home.write_policy(&format!("[groups]\nops = [{{ pin = \"alice\" }}, {{ cn = \"admin\" }}]\n[[rule]]\n{rule}"));
+    let one = home.client_ca.client("one");
+    let site = home.serve().await;
+    assert_eq!(rights(&site.admin().http1().await).await, REPOSITORIES);
+    for outside in [site.alice(), site.client(&one)] {
+        assert_eq!(rights(&outside.http1().await).await, [""; 0]);
     }
 }
 
@@ -261,6 +276,17 @@ fn a_rule_for_anonymous_where_nobody_is() {
         home.write_policy("[[rule]]\nanonymous = true\nrepositories = [\"**\"]\nallow = [\"pull\"]\n");
         let found = portcullis_server::Server::check(&home.config()).unwrap();
         assert_eq!(found.len(), findings, "{mode}: {found:?}");
+    }
+}
+
+/// Whoever edits in place is read in the middle of it: what is cut off is a policy or a problem, and never a panic.
+#[test]
+fn a_policy_that_is_cut_anywhere() {
+    let path = std::path::Path::new("policy.toml");
+    for end in (0..RULES.len()).filter(|end| RULES.is_char_boundary(*end)) {
+        if let Err(problems) = portcullis_server::Policy::parse(path, &RULES[..end]) {
+            assert!(!problems.is_empty(), "{end}");
+        }
     }
 }
 

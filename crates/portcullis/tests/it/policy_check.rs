@@ -68,7 +68,7 @@ fn the_rule_that_decides_is_named() {
 fn a_certificate_that_would_not_be_let_in() {
     skip_unless!(IP, NSENTER, Need::Namespaces);
     let machine = Machine::new();
-    let registry = with_policy(&machine);
+    let mut registry = with_policy(&machine);
     let dir = |name: &str| machine.subdir(name);
     let eve = Authority::new("another CA").client("eve").write_pair(&dir("eve"), "client");
     check(&registry, &eve, "pull", "team/app")
@@ -80,7 +80,15 @@ fn a_certificate_that_would_not_be_let_in() {
     let lost = registry.new_client("ci-lost");
     registry.portcullis(&["cert", "revoke", "ci-lost"]).ok();
     check(&registry, &lost, "pull", "team/app").exits(4).says("alert certificate_revoked").says("deny list (line 1)");
-    registry.portcullis(&["policy", "check", "--anonymous", "pull", "team/app"]).exits(4).says("certificate_required");
+    let anonymous = ["policy", "check", "--anonymous", "pull", "team/app"];
+    registry.portcullis(&anonymous).exits(4).says("certificate_required");
+
+    // Each mode has its own way to say no.
+    registry.configure("# client_auth = \"require\"", "client_auth = \"explain\"");
+    check(&registry, &eve, "pull", "team/app").exits(4).says("refused   at the first request (issuer-not-sent): ");
+    registry.portcullis(&anonymous).exits(4).says("at the first request (no-certificate)");
+    registry.configure("client_auth = \"explain\"", "client_auth = \"optional\"");
+    registry.portcullis(&anonymous).exits(4).says("let in    as anonymous").says("it is for those with a certificate");
 }
 
 #[test]
