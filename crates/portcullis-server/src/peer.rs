@@ -48,7 +48,7 @@ impl Peer {
         generations: Arc<Generations>,
     ) -> Result<Self, Box<RefusedPeer>> {
         let generation = generations.current();
-        match generation.tls.trust().judge(&chain, OffsetDateTime::now_utc()) {
+        match generation.tls.trust().judge(&chain, this_second()) {
             Ok(accepted) => {
                 generations.events.accepted(address, accepted.identity());
                 let shown = Shown { chain, verdict: Mutex::new(Verdict { generation, accepted }) };
@@ -99,7 +99,7 @@ impl Peer {
 
 impl Shown {
     fn verdict_of(&self, generation: Arc<Generation>) -> Result<Verdict, Refusal> {
-        let now = OffsetDateTime::now_utc();
+        let now = this_second();
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.generation.number != generation.number || now > verdict.accepted.valid_until() {
             let accepted = generation.tls.trust().judge(&self.chain, now)?;
@@ -107,6 +107,12 @@ impl Shown {
         }
         Ok(verdict.clone())
     }
+}
+
+/// A certificate is valid to the end of the second that its notAfter names (RFC 5280 §4.1.2.5), and the handshake's clock
+/// has seconds: with a finer one here, who comes within that second would be let in there and cut off here, untold.
+fn this_second() -> OffsetDateTime {
+    OffsetDateTime::now_utc().truncate_to_second()
 }
 
 impl fmt::Display for Described<'_> {

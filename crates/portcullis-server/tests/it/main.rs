@@ -20,6 +20,7 @@ mod errors;
 mod explain;
 mod identity;
 mod lifecycle;
+mod matrix;
 mod metrics;
 mod refusal_log;
 mod reload;
