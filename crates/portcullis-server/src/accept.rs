@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +29,7 @@ use crate::generation::Generations;
 use crate::peer::Peer;
 use crate::reason::{Reason, own_host};
 use crate::slots::{Slot, Slots};
+use crate::turns::{self, Turns};
 
 /// After a fatal alert the peer may still be writing. A socket closed with unread bytes is reset, and the peer's write
 /// then fails before it reads the alert: so bytes are discarded for a while, beyond the budget only as fast as costs
@@ -59,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Slots>,
     /// The places of peers that are not let in and are told why: they take none of the others'.
     pub(crate) strangers: Arc<Slots>,
-    pub(crate) handshakes: Semaphore,
+    pub(crate) handshakes: Turns,
     pub(crate) client_auth: ClientAuth,
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
                 // A mapped address is the IPv4 one it stands for: limits and the log must not see two.
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let Some(slot) = shared.slots.take(address.ip()) else {
-                    shared.app.events.connection_refused();
+                    shared.app.events.counters.connections_refused.inc();
                     tracing::debug!(peer = %address, "connection refused: too many");
                     continue;
                 };
@@ -120,19 +121,33 @@ async fn drain(mut connections: JoinSet<()>, limit: Duration) {
 }
 
 async fn serve(stream: TcpStream, address: SocketAddr, slot: Slot, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+    let place = slot.place();
+    tokio::select! {
+        () = place.given_up() => tracing::debug!(peer = %address, "connection closed: it makes room for a new one"),
+        () = converse(stream, address, slot, &shared, stop) => {}
+    }
+}
+
+/// Each part in a box of its own: what the handshake needed is given back when it is done, and an idle connection takes
+/// no more than it must.
+async fn converse(stream: TcpStream, address: SocketAddr, slot: Slot, shared: &Shared, stop: watch::Receiver<bool>) {
     let limit = shared.app.limits.handshake_timeout;
-    let result = tokio::time::timeout(limit, handshake(stream, address, &slot, &shared)).await;
+    let result = tokio::time::timeout(limit, Box::pin(handshake(stream, address, &slot, shared))).await;
     match result {
-        Ok(Ok((stream, Session::Known(peer)))) => connection::serve(stream, peer, Arc::clone(&shared.app), stop).await,
+        Ok(Ok((stream, Session::Known(peer)))) => {
+            Box::pin(connection::serve(stream, peer, Arc::clone(&shared.app), slot.usage(), stop)).await;
+        }
         Ok(Ok((stream, Session::Stranger(stranger)))) => {
-            let Some(_place) = shared.strangers.take(address.ip()) else {
+            let Some(place) = shared.strangers.take(address.ip()) else {
                 tracing::debug!(peer = %address, "no reason is given: too many peers are given theirs");
                 return;
             };
+            // Whoever reads its reason keeps its place: it is short enough.
+            place.usage().busy();
             drop(slot);
-            refused::serve(stream, stranger, Arc::clone(&shared.app), stop).await;
+            Box::pin(refused::serve(stream, stranger, Arc::clone(&shared.app), stop)).await;
         }
-        Ok(Err(Some(mut refused))) => linger(&mut refused).await,
+        Ok(Err(Some(mut refused))) => Box::pin(linger(&mut refused)).await,
         Ok(Err(None)) => {}
         Err(_) => {
             tracing::debug!(peer = %address, "handshake given up: handshake_timeout is over");
@@ -157,8 +172,25 @@ async fn handshake(
     }
     // Only who has said something waits for a turn, and for its own address' first: a stranger who stalls takes nobody
     // else's.
-    let _own_turn = slot.handshakes().acquire().await.map_err(|_| None)?;
-    let _turn = shared.handshakes.acquire().await.map_err(|_| None)?;
+    let _own_turn = slot.handshakes().take().await.ok_or(None)?;
+    let _turn = shared.handshakes.take().await.ok_or(None)?;
+    tokio::select! {
+        () = turns::outstayed([slot.handshakes(), &shared.handshakes]) => {
+            tracing::debug!(peer = %address, "handshake given up: it stalls, and others wait");
+            shared.app.events.counters.handshake(HandshakeResult::TimedOut);
+            Err(None)
+        }
+        done = shake_hands(stream, address, first[0], shared) => done,
+    }
+}
+
+/// From the first byte on.
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    first: u8,
+    shared: &Shared,
+) -> Result<(TlsStream<Stream>, Session), Option<Stream>> {
     // Small answers should not wait for more: there is never a reason to gather on a request-response stream.
     let _ = stream.set_nodelay(true);
     let generation = shared.generations.current();
@@ -169,7 +201,7 @@ async fn handshake(
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.app.limits.body_timeout));
     // A TLS record begins with its type, 22 for a handshake; an HTTP request with a capital letter.
-    let accepted = if first[0].is_ascii_uppercase() {
+    let accepted = if first.is_ascii_uppercase() {
         Err(refuse_plain_http(Box::pin(stream)).await)
     } else {
         let accepted = TlsAcceptor::from(config).accept(Box::pin(stream)).into_fallible().await;

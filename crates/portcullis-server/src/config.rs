@@ -40,6 +40,7 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 [limits]
 # connections = 4096
 # connections_per_address = 256
+# idle_connections = 1024     # without a request; past it the one that is idle for longest is closed
 # strangers = 64              # at once, a quarter from one address, that are told why they are not let in ("explain")
 # handshakes = 256            # at once, a sixteenth from one address; the next ones wait within handshake_timeout
 # handshake_timeout = "10s"
@@ -89,6 +90,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_address: usize,
+    /// Connections at once that have no request under way.
+    pub idle_connections: usize,
     /// Connections at once of peers that are told why they are not let in; one address may have a quarter of them.
     pub strangers: usize,
     /// Handshakes at once; one address may have a sixteenth of them.
@@ -110,6 +113,7 @@ impl Default for Limits {
         Self {
             connections: 4096,
             connections_per_address: 256,
+            idle_connections: 1024,
             strangers: 64,
             handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
@@ -227,6 +231,7 @@ impl Limits {
         set(&mut self.connections, table.number(problems, "connections"));
         set(&mut self.connections_per_address, table.number(problems, "connections_per_address"));
         set(&mut self.strangers, table.number(problems, "strangers"));
+        set(&mut self.idle_connections, table.number(problems, "idle_connections"));
         set(&mut self.handshakes, table.number(problems, "handshakes"));
         set(&mut self.handshake_timeout, table.deadline(problems, "handshake_timeout"));
         set(&mut self.header_timeout, table.deadline(problems, "header_timeout"));
@@ -236,6 +241,7 @@ impl Limits {
         let known = [
             "connections",
             "connections_per_address",
+            "idle_connections",
             "strangers",
             "handshakes",
             "handshake_timeout",
@@ -281,7 +287,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 22, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 23, "a key without its line in the template");
     }
 
     #[test]

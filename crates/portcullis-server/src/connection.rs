@@ -28,6 +28,7 @@ use crate::body::{BodyError, ResponseBody};
 use crate::config::Limits;
 use crate::error::Chain;
 use crate::peer::Peer;
+use crate::slots::Usage;
 
 use self::moves::{Look, Moves, Watched};
 use self::parting::Parting;
@@ -58,11 +59,17 @@ struct TrackedBody {
 }
 
 /// Serves until the peer leaves or has to.
-pub(crate) async fn serve(stream: TlsStream<Stream>, peer: Arc<Peer>, app: Arc<App>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    stream: TlsStream<Stream>,
+    peer: Arc<Peer>,
+    app: Arc<App>,
+    usage: Usage,
+    mut stop: watch::Receiver<bool>,
+) {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let builder = builder(&app.limits, is_http2);
     let drain_timeout = app.limits.drain_timeout;
-    let moves = Arc::new(Moves::new(&app.limits, is_http2));
+    let moves = Arc::new(Moves::new(&app.limits, is_http2, usage));
     let session = Arc::new(Session { app, peer, moves: Arc::clone(&moves), end: Notify::new() });
     let requests = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&requests), request));

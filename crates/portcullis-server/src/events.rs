@@ -64,10 +64,6 @@ impl Events {
         Self { audit, ..Self::default() }
     }
 
-    pub(crate) fn connection_refused(&self) {
-        self.counters.connections_refused.inc();
-    }
-
     pub(crate) fn accepted(&self, address: SocketAddr, identity: &Identity) {
         self.counters.handshake(HandshakeResult::Accepted);
         self.clients.seen(address, identity);

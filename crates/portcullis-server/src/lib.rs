@@ -40,6 +40,7 @@ mod refusals;
 mod side;
 mod slots;
 mod status;
+mod turns;
 mod watch;
 
 use std::fmt;
@@ -52,7 +53,6 @@ use std::sync::Arc;
 use portcullis_store::{Store, StoreError, StoreOptions};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 pub use config::{Config, Limits, TEMPLATE};
 pub use document::Problem;
@@ -72,6 +72,7 @@ use crate::generation::Generations;
 use crate::recent::RecentBlobs;
 use crate::slots::Slots;
 use crate::status::Inside;
+use crate::turns::Turns;
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +189,12 @@ impl Server {
         let limits = &self.config.limits;
         // As many as the default gives one address of the connections: a sixteenth.
         let handshakes_per_address = (limits.handshakes / 16).max(1);
-        let slots = Slots::new(limits.connections, limits.connections_per_address, handshakes_per_address);
+        let slots = Slots::with_quiet_limit(
+            limits.connections,
+            limits.connections_per_address,
+            handshakes_per_address,
+            limits.idle_connections,
+        );
         let events = Arc::clone(&self.generations.events);
         let strangers = Slots::new(limits.strangers, (limits.strangers / 4).max(1), handshakes_per_address);
         let inside = Arc::new(Inside {
@@ -221,7 +227,7 @@ impl Server {
             limits: self.config.limits,
         };
         let shared = Shared {
-            handshakes: Semaphore::new(app.limits.handshakes),
+            handshakes: Turns::new(app.limits.handshakes),
             app: Arc::new(app),
             generations: self.generations,
             slots,

@@ -1,10 +1,18 @@
-//! How many connections there may be, in all and from one address.
+//! How many connections there may be, in all and from one address, and who makes room when there are too many.
+//!
+//! Whoever holds a place without using it gives it up: to a newcomer the one that has been longest in its handshake, then
+//! the peer that has been longest without a request; and that one too when there are too many of its kind, since each
+//! keeps its buffers. A connection with a request under way keeps its place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
+
+use crate::turns::Turns;
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -12,52 +20,126 @@ pub(crate) struct Slots {
     limit: usize,
     limit_per_address: usize,
     handshakes_per_address: usize,
+    quiet_limit: usize,
+    quiet: AtomicUsize,
+    given_up: AtomicU64,
+    begun: Instant,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
-    all: usize,
+    /// By the order in which they came.
+    all: BTreeMap<u64, Arc<Place>>,
     by_address: HashMap<IpAddr, Here>,
+    next: u64,
 }
 
 /// What one address has.
 #[derive(Debug)]
 struct Here {
     connections: usize,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Turns>,
 }
+
+/// What a connection does with its place, for whoever looks for one.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// [`HANDSHAKE`], [`BUSY`], [`GONE`], or since when (in milliseconds of [`Slots::begun`]) no request was under way.
+    doing: AtomicU64,
+    give_up: Notify,
+}
+
+const HANDSHAKE: u64 = u64::MAX;
+const BUSY: u64 = u64::MAX - 1;
+const GONE: u64 = u64::MAX - 2;
 
 /// One connection's place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
+    number: u64,
     address: IpAddr,
-    handshakes: Arc<Semaphore>,
+    place: Arc<Place>,
+    handshakes: Arc<Turns>,
+}
+
+/// Says whether a connection uses its place.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    slots: Arc<Slots>,
+    place: Arc<Place>,
 }
 
 impl Slots {
-    /// `handshakes_per_address`: how many of the connections from one address may be in their handshake.
+    /// `handshakes_per_address`: how many of the connections from one address may be in their handshake. Each may be
+    /// without a request, unless [`with_quiet_limit`](Self::with_quiet_limit) says otherwise.
     pub(crate) fn new(limit: usize, limit_per_address: usize, handshakes_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { limit, limit_per_address, handshakes_per_address, taken: Mutex::default() })
+        Self::with_quiet_limit(limit, limit_per_address, handshakes_per_address, limit)
     }
 
+    /// The same; of the connections, so many may be without a request.
+    pub(crate) fn with_quiet_limit(
+        limit: usize,
+        limit_per_address: usize,
+        handshakes_per_address: usize,
+        quiet_limit: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            limit_per_address,
+            handshakes_per_address,
+            quiet_limit,
+            quiet: AtomicUsize::new(0),
+            given_up: AtomicU64::new(0),
+            begun: Instant::now(),
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A place, if need be that of another.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let address = counted_as(address);
         let mut taken = self.lock();
-        let count = taken.by_address.get(&address).map_or(0, |here| here.connections);
-        if taken.all >= self.limit || count >= self.limit_per_address {
+        if taken.by_address.get(&address).is_some_and(|here| here.connections >= self.limit_per_address) {
             return None;
         }
-        taken.all += 1;
-        let new = || Here { connections: 0, handshakes: Arc::new(Semaphore::new(self.handshakes_per_address)) };
+        if taken.all.len() >= self.limit {
+            let number = taken.handshaking().or_else(|| taken.longest_quiet())?;
+            self.end(&mut taken, number);
+        }
+        let number = taken.next;
+        taken.next += 1;
+        let place = Arc::new(Place { doing: AtomicU64::new(HANDSHAKE), give_up: Notify::new() });
+        taken.all.insert(number, Arc::clone(&place));
+        let new = || Here { connections: 0, handshakes: Arc::new(Turns::new(self.handshakes_per_address)) };
         let here = taken.by_address.entry(address).or_insert_with(new);
         here.connections += 1;
-        Some(Slot { slots: Arc::clone(self), address, handshakes: Arc::clone(&here.handshakes) })
+        let handshakes = Arc::clone(&here.handshakes);
+        Some(Slot { slots: Arc::clone(self), number, address, place, handshakes })
+    }
+
+    /// How many had to give up their place.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Its task is told, and its place is free at once.
+    fn end(&self, taken: &mut Taken, number: u64) {
+        let Some(place) = taken.all.remove(&number) else { return };
+        self.leave(&place);
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        place.give_up.notify_one();
+    }
+
+    fn leave(&self, place: &Place) {
+        if is_quiet(place.doing.swap(GONE, Ordering::Relaxed)) {
+            self.quiet.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lock().all
+        self.lock().all.len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -65,17 +147,86 @@ impl Slots {
     }
 }
 
+impl Taken {
+    /// The one that came first.
+    fn handshaking(&self) -> Option<u64> {
+        let is_handshaking = |place: &Place| place.doing.load(Ordering::Relaxed) == HANDSHAKE;
+        self.all.iter().find(|(_, place)| is_handshaking(place)).map(|(number, _)| *number)
+    }
+
+    fn longest_quiet(&self) -> Option<u64> {
+        let since = |place: &Place| place.doing.load(Ordering::Relaxed);
+        let quiet =
+            self.all.iter().map(|(number, place)| (since(place), *number)).filter(|(since, _)| is_quiet(*since));
+        quiet.min().map(|(_, number)| number)
+    }
+}
+
 impl Slot {
     /// The handshakes that the connection's address may still begin.
-    pub(crate) fn handshakes(&self) -> &Semaphore {
+    pub(crate) fn handshakes(&self) -> &Turns {
         &self.handshakes
     }
+
+    /// For whoever waits for the place to be wanted.
+    pub(crate) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
+    /// For the connection, once its handshake is done.
+    pub(crate) fn usage(&self) -> Usage {
+        let usage = Usage { slots: Arc::clone(&self.slots), place: Arc::clone(&self.place) };
+        usage.quiet();
+        usage
+    }
+}
+
+impl Place {
+    /// Done when it must be given up.
+    pub(crate) async fn given_up(&self) {
+        self.give_up.notified().await;
+    }
+}
+
+impl Usage {
+    /// A request is under way.
+    pub(crate) fn busy(&self) {
+        if self.set(BUSY).is_some_and(is_quiet) {
+            self.slots.quiet.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// None is.
+    pub(crate) fn quiet(&self) {
+        let since = u64::try_from(self.slots.begun.elapsed().as_millis()).unwrap_or(0);
+        if self.set(since).is_none_or(is_quiet) {
+            return;
+        }
+        if self.slots.quiet.fetch_add(1, Ordering::Relaxed) >= self.slots.quiet_limit {
+            let mut taken = self.slots.lock();
+            if let Some(number) = taken.longest_quiet() {
+                self.slots.end(&mut taken, number);
+            }
+        }
+    }
+
+    /// What it was before; `None` once its place is another's.
+    fn set(&self, doing: u64) -> Option<u64> {
+        let unless_gone = |now| (now != GONE).then_some(doing);
+        self.place.doing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unless_gone).ok()
+    }
+}
+
+fn is_quiet(doing: u64) -> bool {
+    doing < GONE
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.lock();
-        taken.all -= 1;
+        if taken.all.remove(&self.number).is_some() {
+            self.slots.leave(&self.place);
+        }
         if let Some(here) = taken.by_address.get_mut(&self.address) {
             here.connections -= 1;
             if here.connections == 0 {
@@ -100,24 +251,86 @@ fn counted_as(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    fn host(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    fn taken(slots: &Arc<Slots>, address: IpAddr) -> Slot {
+        slots.take(address).expect("a place")
+    }
+
+    async fn must_go(slot: &Slot) -> bool {
+        tokio::time::timeout(std::time::Duration::ZERO, slot.place().given_up()).await.is_ok()
+    }
+
     #[test]
     fn both_limits_and_giving_back() {
         let slots = Slots::new(3, 2, 1);
-        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let first = slots.take(a).expect("first");
-        let _second = slots.take(a).expect("second");
-        assert!(slots.take(a).is_none(), "two from one address");
-        let _third = slots.take(b).expect("another address");
-        assert!(slots.take([10, 0, 0, 3].into()).is_none(), "three in all");
+        let first = taken(&slots, host(1));
+        let second = taken(&slots, host(1));
+        assert!(slots.take(host(1)).is_none(), "two from one address");
+        let third = taken(&slots, host(2));
+        for slot in [&first, &second, &third] {
+            slot.usage().busy();
+        }
+        assert!(slots.take(host(3)).is_none(), "three in all");
         drop(first);
-        assert!(slots.take(a).is_some());
+        let _fourth = taken(&slots, host(1));
+        assert_eq!((slots.count(), slots.given_up()), (3, 0));
+    }
+
+    /// Who stalls goes before who idles, the longest first; who works stays.
+    #[tokio::test]
+    async fn who_makes_room() {
+        let slots = Slots::new(4, 4, 1);
+        let [busy, quiet, stalled, later] = [1, 2, 3, 4].map(|last| taken(&slots, host(last)));
+        busy.usage().busy();
+        quiet.usage().quiet();
+        let mut working = Vec::new();
+        for (old, kept) in [(&stalled, &later), (&later, &quiet), (&quiet, &busy)] {
+            let new = taken(&slots, host(5));
+            new.usage().busy();
+            assert!(must_go(old).await && !must_go(kept).await);
+            assert_eq!(slots.count(), 4);
+            working.push(new);
+        }
+        assert!(slots.take(host(6)).is_none(), "all are busy");
+        // Given up is given back: dropping it later frees nothing twice.
+        drop((stalled, later, quiet));
+        assert_eq!((slots.count(), slots.given_up()), (4, 3));
+        drop(busy);
+        let _free = taken(&slots, host(6));
+    }
+
+    /// At the limit all may stay; past it the one goes that has waited longest, and who works is not counted.
+    #[tokio::test]
+    async fn so_many_may_be_quiet() {
+        let slots = Slots::with_quiet_limit(10, 10, 1, 2);
+        let places = [1, 2, 3, 4].map(|last| taken(&slots, host(last)));
+        let usages = places.each_ref().map(Slot::usage);
+        // Two are gone already: each was quiet when its handshake was done.
+        assert_eq!(slots.given_up(), 2);
+        assert!(must_go(&places[0]).await && must_go(&places[1]).await);
+        assert!(!must_go(&places[2]).await && !must_go(&places[3]).await);
+        usages[2].busy();
+        let fifth = taken(&slots, host(5)).usage();
+        assert_eq!(slots.given_up(), 2, "two are quiet, one works");
+        usages[2].quiet();
+        usages[2].quiet();
+        assert_eq!(slots.given_up(), 2, "whose slot is dropped is not quiet");
+        // Whoever gave up can change nothing any more.
+        usages[0].busy();
+        usages[0].quiet();
+        assert_eq!((slots.count(), slots.given_up()), (2, 2));
+        drop(fifth);
     }
 
     #[test]
     fn a_whole_v6_network_is_one_address() {
         let slots = Slots::new(10, 1, 1);
-        let _one = slots.take("2001:db8::1".parse().expect("v6")).expect("first");
-        assert!(slots.take("2001:db8::2".parse().expect("v6")).is_none());
-        assert!(slots.take("2001:db8:0:1::2".parse().expect("v6")).is_some());
+        let v6 = |text: &str| text.parse::<IpAddr>().expect("v6");
+        let _one = taken(&slots, v6("2001:db8::1"));
+        assert!(slots.take(v6("2001:db8::2")).is_none());
+        let _other = taken(&slots, v6("2001:db8:0:1::2"));
     }
 }

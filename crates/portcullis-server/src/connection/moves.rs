@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::events::metrics::Traffic;
+use crate::slots::Usage;
 
 /// Less than this within `body_timeout` is no answer under way: pings and acknowledgements are that small.
 const LEAST_BYTES: u64 = 1024;
@@ -25,6 +26,7 @@ pub(super) struct Moves {
     head: Duration,
     body: Duration,
     is_http2: bool,
+    usage: Usage,
     state: Mutex<State>,
 }
 
@@ -69,11 +71,11 @@ pub(super) struct Watched<S> {
 }
 
 impl Moves {
-    pub(super) fn new(limits: &Limits, is_http2: bool) -> Self {
+    pub(super) fn new(limits: &Limits, is_http2: bool, usage: Usage) -> Self {
         let now = Instant::now();
         let state = State { asked: 0, sending: 0, idle_since: now, head_since: None, written: (0, now) };
         let (idle, head, body) = (limits.idle_timeout, limits.header_timeout, limits.body_timeout);
-        Self { idle, head, body, is_http2, state: Mutex::new(state) }
+        Self { idle, head, body, is_http2, usage, state: Mutex::new(state) }
     }
 
     /// How often to look: a deadline is kept to within a quarter.
@@ -103,7 +105,16 @@ impl Moves {
         let mut state = self.lock();
         state.asked += 1;
         state.head_since = None;
+        self.usage.busy();
         Asked(Arc::clone(self))
+    }
+
+    /// A request, or one of several.
+    fn ended(&self, state: &mut State) {
+        state.idle_since = Instant::now();
+        if state.asked + state.sending == 0 {
+            self.usage.quiet();
+        }
     }
 
     fn note_read(&self) {
@@ -137,7 +148,7 @@ impl Drop for Asked {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.asked -= 1;
-        state.idle_since = Instant::now();
+        self.0.ended(&mut state);
     }
 }
 
@@ -145,7 +156,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.sending -= 1;
-        state.idle_since = Instant::now();
+        self.0.ended(&mut state);
     }
 }
 
@@ -206,6 +217,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::Slots;
 
     fn moves(is_http2: bool) -> Arc<Moves> {
         let limits = Limits {
@@ -214,7 +226,8 @@ mod tests {
             body_timeout: Duration::from_mins(1),
             ..Limits::default()
         };
-        Arc::new(Moves::new(&limits, is_http2))
+        let slot = Slots::new(1, 1, 1).take([127, 0, 0, 1].into()).expect("a place");
+        Arc::new(Moves::new(&limits, is_http2, slot.usage()))
     }
 
     /// Time is moved back instead of waited for.

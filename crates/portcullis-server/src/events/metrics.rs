@@ -141,6 +141,9 @@ pub(crate) fn page(inside: &Inside) -> Result<String, fmt::Error> {
     gauge(&mut page, "start_time_seconds", "When the server started, Unix time", inside.since.unix_timestamp());
     inside.events.counters.register(&mut page);
     gauge(&mut page, "connections", "Connections open now", inside.slots.count());
+    let given_up: Counter = Counter::default();
+    given_up.inc_by(inside.slots.given_up());
+    page.register("connections_given_up", "Connections closed to make room: stalled, or without a request", given_up);
     register_trust(&mut page, inside);
     register_clients(&mut page, inside);
     register_store(&mut page, inside);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use portcullis_server::{Config, Server};
-use rustix::process::geteuid;
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 use crate::args::ServeArgs;
 use crate::home::{Home, program};
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 /// Serves until a signal; `ready` is called when everything is checked and open, before the first connection.
 pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     output::start_log(log_json);
+    raise_descriptors(config.limits.connections);
     let server = Server::open_with_output(config, output::lines())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(64).build()?;
     runtime.block_on(async {
@@ -50,6 +51,24 @@ pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Each connection is a descriptor, and so is each blob that is being read: most systems give a program 1,024 unless it
+/// asks for more.
+fn raise_descriptors(connections: usize) {
+    let wanted = connections as u64 * 2 + 128;
+    let limit = getrlimit(Resource::Nofile);
+    // `None` is no limit.
+    let Some(current) = limit.current.filter(|current| *current < wanted) else { return };
+    let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised_to = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).map_or(current, |()| raised);
+    if raised_to < connections as u64 + 128 {
+        tracing::warn!(
+            descriptors = raised_to,
+            connections,
+            "fewer descriptors than connections: raise LimitNOFILE= or `ulimit -Hn`, or lower limits.connections"
+        );
+    }
 }
 
 /// Root can write anywhere, but what it adds to another user's volume that user's registry could not change any more.

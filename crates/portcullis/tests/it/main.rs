@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod registry;
 
+mod attacks;
 mod bad_input;
 mod client_commands;
 mod config_import;

@@ -6,6 +6,7 @@
 //! dockerd needs.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use portcullis_testkit::skip::{Need, find_program};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::{DEADLINE, Ran, Running, eventually, run};
 
@@ -89,6 +91,12 @@ impl Machine {
         command.arg(format!("--net=/run/netns/{}", self.name)).arg(format!("--mount=/proc/{holder}/ns/mnt"));
         command.args(["--", "env", "-C"]).arg(&self.dir).arg(program);
         command
+    }
+
+    /// Moves the calling thread, and those that it starts, into the machine's network: sockets they make are its.
+    pub(crate) fn enter_network(&self) {
+        let network = fs::File::open(Path::new("/run/netns").join(&self.name)).unwrap();
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 
     /// Runs a program inside to its end.

@@ -158,6 +158,18 @@ impl<'m> Registry<'m> {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// From now on [`Registry::peak_memory`] counts anew, from what the server has at this moment.
+    #[track_caller]
+    pub(crate) fn forget_peak_memory(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.server.pid()), "5").unwrap();
+    }
+
+    /// How many descriptors the server has open.
+    #[track_caller]
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.server.pid())).unwrap().count()
+    }
+
     /// Writes what a host needs to reach this registry into a host's certificate directory: `ca.crt` and the pair.
     pub(crate) fn fill_certs(&self, dir: &Path, pair: &PairFiles) {
         fs::create_dir_all(dir).unwrap();
