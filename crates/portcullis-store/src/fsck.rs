@@ -266,3 +266,48 @@ fn alias(finding: &Finding) -> Option<Digest> {
 
 /// The algorithms in the order in which they are looked at.
 const ALGORITHMS: [Algorithm; 2] = Algorithm::ALL;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(fact: impl Into<Fact>) -> Finding {
+        Finding { path: "a/link".to_owned(), repository: None, fact: fact.into(), users: Vec::new(), repaired: None }
+    }
+
+    fn after(outcomes: impl IntoIterator<Item = Outcome>) -> Fsck {
+        let mut run = Fsck::new(Purpose::Check);
+        outcomes.into_iter().for_each(|outcome| run.take(outcome));
+        run
+    }
+
+    /// Even if each of them alone were only a note: what is not listed may be worse.
+    #[test]
+    fn findings_past_the_limit_are_counted_and_never_clean() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let note = || finding(Damage::ChildMissing { manifest: digest, child: digest });
+        let many = |count: usize| Outcome { findings: vec![note(); count], ..Outcome::default() };
+        let full = after([many(MAX_FINDINGS)]);
+        assert_eq!((full.findings().len(), full.omitted(), full.is_clean()), (MAX_FINDINGS, 0, true));
+        let more = after([many(MAX_FINDINGS), many(1)]);
+        assert_eq!((more.findings().len(), more.omitted(), more.is_clean()), (MAX_FINDINGS, 1, false));
+    }
+
+    #[test]
+    fn users_past_the_limit_are_left_out() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let corrupt = finding(Damage::BlobCorrupt { digest, actual: digest, size: 0 });
+        let user = |at: usize| {
+            let repository = format!("app-{at}").parse().unwrap();
+            (digest, User { repository, by: By::Link(digest) })
+        };
+        for (asked, kept) in [(MAX_USERS, MAX_USERS), (MAX_USERS + 1, MAX_USERS)] {
+            let users = (0..asked).map(user).collect();
+            let run = after([
+                Outcome { findings: vec![corrupt.clone()], ..Outcome::default() },
+                Outcome { users, ..Outcome::default() },
+            ]);
+            assert_eq!(run.findings()[0].users.len(), kept);
+        }
+    }
+}

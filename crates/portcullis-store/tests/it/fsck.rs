@@ -291,6 +291,22 @@ fn a_run_can_be_interrupted_after_every_step() {
     assert_eq!(run, whole);
 }
 
+#[test]
+fn a_step_looks_at_a_thousand_names() {
+    let fixture = Fixture::new();
+    for at in 0..1001 {
+        write(&fixture.tag_link("app", &format!("t{at}")), "");
+    }
+    let mut run = Fsck::new(Purpose::Check);
+    let mut most = 0;
+    while let Some(step) = run.next_step(1000) {
+        let before = run.findings().len();
+        run.take(fixture.store().fsck_step(&step).unwrap());
+        most = most.max(run.findings().len() - before);
+    }
+    assert_eq!((most, run.findings().len(), run.counts().tags), (1000, 1001, 1001));
+}
+
 /// A hash of half the old bytes and half the new ones proves nothing about either.
 #[test]
 fn a_blob_that_changes_while_it_is_hashed_is_hashed_again() {

@@ -17,6 +17,7 @@ mod process;
 mod registry;
 
 mod attacks;
+mod backup;
 mod bad_input;
 mod client_commands;
 mod config_import;
