@@ -65,6 +65,12 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// order of the names themselves (a bucket orders `a/…` after `a-b/…`, so its pages need sorting here).
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError>;
 
+    /// What the names right below a prefix are compared by: it changes whenever one of them comes or goes. `None` where
+    /// nothing is there, and where storage has no such thing, as a bucket.
+    fn listing_stamp(&self, _prefix: &Prefix) -> Result<Option<ListingStamp>, StoreError> {
+        Ok(None)
+    }
+
     /// Begins an object that grows before it has a key, with a note beside it.
     fn stage(&self, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError>;
 
@@ -136,6 +142,13 @@ pub(crate) struct Staged {
 pub(crate) struct Reaped {
     pub(crate) objects: usize,
     pub(crate) bytes: u64,
+}
+
+/// One version of the names below a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListingStamp {
+    /// Inode, then when it was modified and when it was changed, in seconds and nanoseconds.
+    pub(crate) version: (u64, (i64, i64), (i64, i64)),
 }
 
 /// One version of an object: every change of it changes its stamp.

@@ -75,6 +75,8 @@ pub(crate) struct Stamp {
     pub(crate) size: u64,
     pub(crate) inode: u64,
     pub(crate) modified: (i64, i64),
+    /// When anything about it changed last, its name and times included: nobody can set this back.
+    pub(crate) changed: (i64, i64),
 }
 
 /// A directory of the machine.
@@ -215,5 +217,11 @@ fn stamp(stat: &Stat) -> Stamp {
         _ => Kind::Other,
     };
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    Stamp { kind, size, inode: stat.st_ino, modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()) }
+    Stamp {
+        kind,
+        size,
+        inode: stat.st_ino,
+        modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+        changed: (stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use portcullis_oci::{Digest, UploadId};
+use portcullis_oci::{Digest, Tag, UploadId};
 
 /// Why the store could not do what it was asked. Absence is never an error: readers answer `None`.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,22 @@ pub enum StoreError {
     UploadBusy {
         /// The upload asked for.
         id: UploadId,
+    },
+    /// As many uploads are open as may be.
+    #[error("{open} uploads are open, and no more may be: finish or cancel some, or raise `open_uploads`")]
+    TooManyUploads {
+        /// How many there are.
+        open: usize,
+    },
+    /// A rule keeps the tag, and what it points to, as it is.
+    #[error("tag {tag} is immutable by the rule {rule:?} and points to {digest}: it can neither be moved nor deleted")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// What it points to.
+        digest: Box<Digest>,
+        /// The rule, as it is written.
+        rule: String,
     },
     /// The blob cannot be taken out of the repository.
     #[error("blob {blob} is used by manifest {manifest} of this repository: delete that first")]

@@ -11,6 +11,7 @@ mod store;
 mod blob;
 mod collect;
 pub mod fsck;
+mod immutable;
 mod manifest;
 mod promise;
 mod referrers;
@@ -24,6 +25,8 @@ mod legacy;
 mod link;
 mod local;
 mod lock;
+mod lru;
+mod tag_names;
 
 mod disk;
 
@@ -35,6 +38,7 @@ mod tests;
 pub use blob::Blob;
 pub use collect::{Collected, Collection, Held, Listed, Obstacle, Removal, Tally};
 pub use error::{SpaceLimit, StoreError};
+pub use immutable::ImmutableTags;
 pub use manifest::StoredManifest;
 pub use store::{Health, Putting, Store, StoreOptions};
 pub use upload::Upload;

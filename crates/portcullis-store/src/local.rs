@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portcullis_oci::UploadId;
 
-use crate::backend::{Backend, Object, Reaped, Stage, Staged, Stamp};
+use crate::backend::{Backend, ListingStamp, Object, Reaped, Stage, Staged, Stamp};
 use crate::disk::{self, Access, Disk, Kind};
 use crate::durable::{Durable, is_absence};
 use crate::error::StoreError;
@@ -193,6 +193,14 @@ impl<D: Disk> Backend for LocalBackend<D> {
         match listed {
             Err(error) if is_absence(&error) => Ok(Vec::new()),
             done => done.map_err(self.durable.fault("list", prefix.as_str())).map(|()| smallest.into_sorted_vec()),
+        }
+    }
+
+    fn listing_stamp(&self, prefix: &Prefix) -> Result<Option<ListingStamp>, StoreError> {
+        match self.disk().stat(prefix.as_str()) {
+            Ok(stamp) => Ok(Some(ListingStamp { version: (stamp.inode, stamp.modified, stamp.changed) })),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(self.durable.fault("read", prefix.as_str())(error)),
         }
     }
 

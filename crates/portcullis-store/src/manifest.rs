@@ -8,6 +8,7 @@ use portcullis_oci::{Digest, ManifestReference, RepositoryName, Tag};
 use crate::error::StoreError;
 use crate::layout::{self, Key};
 use crate::store::{Inner, Store};
+use crate::tag_names::Effect;
 
 /// The largest object that is read as a manifest. Far above what any registry takes: it bounds what a damaged link
 /// that points to a layer can cost.
@@ -28,8 +29,8 @@ impl Store {
     /// [`Store::has_manifest`], and how large it is.
     ///
     /// # Errors
-    /// [`StoreError::DigestMismatch`] when `digest` is not that of `bytes`. After any other error the manifest, and
-    /// some of the tags, may be there, whole.
+    /// [`StoreError::DigestMismatch`] when `digest` is not that of `bytes`, and [`StoreError::TagImmutable`]: nothing was
+    /// written then. After any other error the manifest, and some of the tags, may be there, whole.
     pub fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -44,6 +45,9 @@ impl Store {
         }
         inner.check_space()?;
         let _repository = inner.lock_repository(repository);
+        for tag in tags {
+            self.check_tag_may_change(repository, tag, Some(digest))?;
+        }
         {
             let _digest = inner.lock_digest(digest);
             let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
@@ -56,7 +60,9 @@ impl Store {
         }
         inner.note_manifest(repository, digest, bytes);
         for tag in tags {
-            inner.backend.put(&layout::tag_link(repository, tag), digest.to_string().as_bytes())?;
+            let link = layout::tag_link(repository, tag);
+            let write = || inner.backend.put(&link, digest.to_string().as_bytes());
+            inner.following(repository, tag, Effect::Adds, write)?;
         }
         Ok(())
     }
@@ -116,12 +122,16 @@ impl Store {
 
     /// Removes the tags that point to the manifest, then the manifest from the repository; the bytes stay for others.
     /// `false`: it was not there. Reads every tag of the repository.
+    ///
+    /// # Errors
+    /// [`StoreError::TagImmutable`] when an immutable tag points to it, or to an index that lists it.
     pub fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
         let inner = &self.inner;
         let _repository = inner.lock_repository(repository);
+        self.check_manifest_may_go(repository, digest)?;
         // Tags first, also when the link is already gone: an earlier attempt may have ended half-way.
         for tag in inner.tags_of(repository, digest)? {
-            inner.backend.delete_below(&layout::tag(repository, &tag))?;
+            inner.remove_tag(repository, &tag)?;
         }
         let misplaced = self.is_only_a_manifest(repository, digest)?;
         let _digest = inner.lock_digest(digest);

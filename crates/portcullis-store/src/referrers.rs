@@ -3,28 +3,26 @@
 //! Neither is stored: the manifests are the truth. The referrers of a repository are read from its manifests at the
 //! first question in the life of a process, and kept up by our own writes from then on; nothing else writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_oci::{Algorithm, Content, Descriptor, Digest, Manifest, ManifestReference, RepositoryName};
 
 use crate::error::StoreError;
 use crate::layout;
+use crate::lru::Lru;
 use crate::manifest::StoredManifest;
 use crate::store::{Inner, Store};
 
-/// What the indexes of all repositories may hold together. Past it all others are forgotten, to be read again when they
-/// are asked for.
-const MAX_BYTES: usize = 16 << 20;
 /// What an entry takes beside its texts, roughly.
 const ENTRY_BYTES: usize = 512;
 /// How many names are asked of the backend at once.
 const PAGE: usize = 1000;
 
 /// The indexes that are known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Referrers {
-    known: Mutex<HashMap<RepositoryName, Index>>,
+    known: Mutex<Lru<Index>>,
 }
 
 /// One repository's: subject, then referrer.
@@ -52,7 +50,8 @@ impl Store {
             true
         })?;
         let found = of(&index).unwrap_or_default();
-        self.inner.referrers.keep(repository, index);
+        let bytes = index.bytes;
+        self.inner.referrers.known().put(repository, index, bytes);
         Ok(found)
     }
 
@@ -136,50 +135,47 @@ impl Inner {
 
     /// After a manifest became visible. The caller holds the repository's lock.
     pub(crate) fn note_manifest(&self, repository: &RepositoryName, digest: &Digest, bytes: &[u8]) {
-        if let Some(index) = self.referrers.known().get_mut(repository)
-            && let Ok(manifest) = Manifest::parse(bytes, None)
-        {
+        let mut known = self.referrers.known();
+        let Some(mut index) = known.remove(repository) else { return };
+        if let Ok(manifest) = Manifest::parse(bytes, None) {
             index.add(*digest, &manifest, bytes.len() as u64);
         }
+        let size = index.bytes;
+        known.put(repository, index, size);
     }
 
     /// After a manifest was removed. The caller holds the repository's lock.
     pub(crate) fn forget_manifest(&self, repository: &RepositoryName, digest: &Digest) {
-        if let Some(index) = self.referrers.known().get_mut(repository) {
-            for referrers in index.subjects.values_mut() {
-                referrers.remove(digest);
-            }
+        let mut known = self.referrers.known();
+        let Some(mut index) = known.remove(repository) else { return };
+        for referrers in index.subjects.values_mut() {
+            referrers.remove(digest);
         }
+        let size = index.bytes;
+        known.put(repository, index, size);
     }
 }
 
 impl Referrers {
-    fn known(&self) -> MutexGuard<'_, HashMap<RepositoryName, Index>> {
-        // Each change is one call on the map: a panic cannot leave it half done.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `most_bytes` for the indexes of all repositories together.
+    pub(crate) fn new(most_bytes: usize) -> Self {
+        Self { known: Mutex::new(Lru::new(most_bytes)) }
     }
 
-    fn keep(&self, repository: &RepositoryName, index: Index) {
-        let mut known = self.known();
-        let kept: usize = known.values().map(|index| index.bytes).sum();
-        if kept + index.bytes > MAX_BYTES {
-            known.clear();
-        }
-        if index.bytes <= MAX_BYTES {
-            known.insert(repository.clone(), index);
-        }
+    fn known(&self) -> MutexGuard<'_, Lru<Index>> {
+        // An index is taken out while it is changed: a panic loses it, and it is read again.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Index {
     fn add(&mut self, digest: Digest, manifest: &Manifest, size: u64) {
-        // Every repository counts, the empty ones too.
-        self.bytes += ENTRY_BYTES / 8;
         let Some(subject) = &manifest.subject else { return };
         let descriptor = descriptor(digest, manifest, size);
         let texts: usize = descriptor.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.bytes += ENTRY_BYTES + texts;
-        self.subjects.entry(subject.digest).or_default().insert(digest, descriptor);
+        if self.subjects.entry(subject.digest).or_default().insert(digest, descriptor).is_none() {
+            self.bytes += ENTRY_BYTES + texts;
+        }
     }
 }
 

@@ -15,9 +15,11 @@ use portcullis_oci::{Digest, RepositoryName};
 use crate::backend::Backend;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
+use crate::immutable::ImmutableTags;
 use crate::local::LocalBackend;
 use crate::promise::Promises;
 use crate::referrers::Referrers;
+use crate::tag_names::TagNames;
 use crate::upload::OpenUploads;
 
 const LOCKS: usize = 1024;
@@ -68,6 +70,12 @@ pub struct StoreOptions {
     pub trash: Duration,
     /// Whether a collection also takes manifests that no tag, no index and no subject keeps. Default: no.
     pub untagged: bool,
+    /// Uploads that may be open at once, those of earlier processes included. Default: 1,024.
+    pub open_uploads: usize,
+    /// What all caches together may hold, in bytes: one half for referrers, one for tag names. Default: 32 MiB.
+    pub cache_bytes: usize,
+    /// Which tags never change once they are set. Default: none.
+    pub immutable: ImmutableTags,
 }
 
 /// What the store has noticed about itself since it was opened.
@@ -89,6 +97,8 @@ pub(crate) struct Inner {
     pub(crate) damaged: AtomicU64,
     pub(crate) referrers: Referrers,
     pub(crate) promises: Promises,
+    pub(crate) tag_names: TagNames,
+    pub(crate) immutable: ImmutableTags,
     pub(crate) sync_step: u64,
     pub(crate) grace: Duration,
     pub(crate) trash: Duration,
@@ -116,6 +126,9 @@ impl Default for StoreOptions {
             grace: Duration::from_hours(1),
             trash: Duration::from_hours(24),
             untagged: false,
+            open_uploads: 1024,
+            cache_bytes: 32 << 20,
+            immutable: ImmutableTags::default(),
         }
     }
 }
@@ -155,7 +168,7 @@ impl Store {
     }
 
     pub(crate) fn on_backend(backend: Box<dyn Backend>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let uploads = OpenUploads::find(backend.as_ref())?;
+        let uploads = OpenUploads::find(backend.as_ref(), options.open_uploads)?;
         let locks = || std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
         let puts = std::iter::repeat_with(RwLock::default).take(LOCKS).collect();
         Ok(Self {
@@ -163,8 +176,10 @@ impl Store {
                 backend,
                 uploads,
                 damaged: AtomicU64::new(0),
-                referrers: Referrers::default(),
+                referrers: Referrers::new(options.cache_bytes / 2),
                 promises: Promises::default(),
+                tag_names: TagNames::new(options.cache_bytes / 2),
+                immutable: options.immutable.clone(),
                 sync_step: options.sync_step,
                 grace: options.grace,
                 trash: options.trash,

@@ -5,6 +5,7 @@ use portcullis_oci::{RepositoryName, Tag};
 use crate::error::StoreError;
 use crate::layout;
 use crate::store::{Inner, Store};
+use crate::tag_names::Effect;
 
 /// How many names are asked of the backend at once.
 const PAGE: usize = 1000;
@@ -30,25 +31,69 @@ impl Store {
     }
 
     /// Removes a tag; the manifest stays. `false`: it was not there.
+    ///
+    /// # Errors
+    /// [`StoreError::TagImmutable`].
     pub fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
         let _repository = self.inner.lock_repository(repository);
-        self.inner.backend.delete_below(&layout::tag(repository, tag))
+        self.check_tag_may_change(repository, tag, None)?;
+        self.inner.remove_tag(repository, tag)
     }
 
     /// At most `limit` repositories after `after`, ordered component by component, as Distribution orders its catalog:
     /// `a`, `a/b`, `a-b`.
     pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, StoreError> {
-        let after: Vec<&str> = after.map(|after| after.split('/').collect()).unwrap_or_default();
-        let mut found = Vec::new();
-        self.inner.walk_repositories("", &after, limit, &mut found)?;
-        Ok(found)
+        self.repositories_where(after, limit, &|_| true)
     }
+
+    /// The same, without those below a repository or directory of which `enter` says `false`. What lies there is not
+    /// looked at.
+    pub fn repositories_where(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        enter: &dyn Fn(&RepositoryName) -> bool,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        let after: Vec<&str> = after.map(|after| after.split('/').collect()).unwrap_or_default();
+        let mut walk = Walk { inner: &self.inner, limit, enter, found: Vec::new() };
+        walk.below("", &after)?;
+        Ok(walk.found)
+    }
+}
+
+/// A walk through the directories of repositories, in the catalog's order.
+struct Walk<'a> {
+    inner: &'a Inner,
+    limit: usize,
+    enter: &'a dyn Fn(&RepositoryName) -> bool,
+    found: Vec<RepositoryName>,
 }
 
 impl Inner {
     /// Calls `each` with the tags after `after`, in byte order, until it returns `false`. Whether they have a link is
     /// not looked at.
     pub(crate) fn each_tag(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&str>,
+        mut each: impl FnMut(Tag) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(names) = self.tag_names(repository)? else { return self.each_tag_in_pages(repository, after, each) };
+        for tag in names.after(after).filter_map(|name| name.parse().ok()) {
+            if !each(tag)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The caller holds the repository's lock.
+    pub(crate) fn remove_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
+        let remove = || self.backend.delete_below(&layout::tag(repository, tag));
+        self.following(repository, tag, Effect::Removes, remove)
+    }
+
+    fn each_tag_in_pages(
         &self,
         repository: &RepositoryName,
         after: Option<&str>,
@@ -79,26 +124,24 @@ impl Inner {
         }
         Ok(false)
     }
+}
 
+impl Walk<'_> {
     /// Adds what lies below `path` and sorts after the components `after`.
-    fn walk_repositories(
-        &self,
-        path: &str,
-        after: &[&str],
-        limit: usize,
-        found: &mut Vec<RepositoryName>,
-    ) -> Result<(), StoreError> {
+    fn below(&mut self, path: &str, after: &[&str]) -> Result<(), StoreError> {
         if let Some((first, rest)) = after.split_first() {
             // What lies below `first` sorts after it. `after` is a client's text: only a name may become a path.
-            if let Some(repository) = repository_below(path, first) {
-                self.walk_repositories(repository.as_str(), rest, limit, found)?;
+            if let Some(repository) = repository_below(path, first)
+                && (self.enter)(&repository)
+            {
+                self.below(repository.as_str(), rest)?;
             }
         }
         let mut after = after.first().map(|first| (*first).to_owned());
-        while found.len() < limit {
-            let names = self.backend.list(&layout::repositories_below(path), after.as_deref(), PAGE)?;
+        while self.found.len() < self.limit {
+            let names = self.inner.backend.list(&layout::repositories_below(path), after.as_deref(), PAGE)?;
             for repository in names.iter().filter_map(|name| repository_below(path, name)) {
-                self.visit_repository(&repository, limit, found)?;
+                self.visit(&repository)?;
             }
             if names.len() < PAGE {
                 break;
@@ -108,16 +151,14 @@ impl Inner {
         Ok(())
     }
 
-    fn visit_repository(
-        &self,
-        repository: &RepositoryName,
-        limit: usize,
-        found: &mut Vec<RepositoryName>,
-    ) -> Result<(), StoreError> {
-        if found.len() < limit && self.repository_exists(repository)? {
-            found.push(repository.clone());
+    fn visit(&mut self, repository: &RepositoryName) -> Result<(), StoreError> {
+        if self.found.len() < self.limit && self.inner.repository_exists(repository)? {
+            self.found.push(repository.clone());
         }
-        if found.len() < limit { self.walk_repositories(repository.as_str(), &[], limit, found) } else { Ok(()) }
+        if self.found.len() < self.limit && (self.enter)(repository) {
+            self.below(repository.as_str(), &[])?;
+        }
+        Ok(())
     }
 }
 

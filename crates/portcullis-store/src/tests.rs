@@ -3,6 +3,7 @@
 
 mod garbage;
 mod garbage_model;
+mod many;
 mod memory;
 pub(crate) mod model;
 mod power_cut;

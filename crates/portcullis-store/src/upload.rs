@@ -64,6 +64,7 @@ pub struct Upload {
 #[derive(Debug)]
 pub(crate) struct OpenUploads {
     tables: Mutex<Tables>,
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +94,9 @@ struct Found {
 
 impl Store {
     /// Begins an upload whose bytes are hashed with `algorithm`. It survives the end of this process from the start.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyUploads`] when as many are open as may be.
     pub fn start_upload(
         &self,
         repository: &RepositoryName,
@@ -113,8 +117,8 @@ impl Store {
             saved_at: inner.backend.now(),
         };
         let hasher = Hasher::new(algorithm);
-        let stage = inner.backend.stage(&id, &state.encode(&hasher))?;
-        inner.uploads.tables().open.insert(id);
+        inner.uploads.opened(id)?;
+        let stage = inner.backend.stage(&id, &state.encode(&hasher)).inspect_err(|_| inner.uploads.closed(id))?;
         Ok(Upload::new(claim, state, stage, hasher, 0))
     }
 
@@ -334,7 +338,7 @@ impl Drop for Upload {
 impl OpenUploads {
     /// Lists what earlier processes have left. When unsynced bytes may have been lost since then, each is looked at,
     /// and what can never be resumed is removed.
-    pub(crate) fn find(backend: &dyn Backend) -> Result<Self, StoreError> {
+    pub(crate) fn find(backend: &dyn Backend, most: usize) -> Result<Self, StoreError> {
         let mut open: HashSet<_> = backend.stages()?.into_iter().collect();
         if backend.epoch_is_new() {
             open.retain(|id| match Found::read(backend, id) {
@@ -345,11 +349,22 @@ impl OpenUploads {
                 Ok(Some(_)) | Err(_) => true,
             });
         }
-        Ok(Self { tables: Mutex::new(Tables { open, held: HashSet::new() }) })
+        Ok(Self { tables: Mutex::new(Tables { open, held: HashSet::new() }), most })
     }
 
     pub(crate) fn count(&self) -> usize {
         self.tables().open.len()
+    }
+
+    /// Looked at and counted in one step: many at once must not be more than there may be.
+    fn opened(&self, id: UploadId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let open = tables.open.len();
+        if open >= self.most {
+            return Err(StoreError::TooManyUploads { open });
+        }
+        tables.open.insert(id);
+        Ok(())
     }
 
     fn closed(&self, id: UploadId) {

@@ -137,6 +137,19 @@ fn listing(backend: &dyn Backend) {
     assert!(backend.delete_below(&tag).unwrap());
     assert!(!backend.delete_below(&tag).unwrap());
     assert_eq!(list(None, 10), ["A", "a-b", "a.b", "a_b", "b"], "only what lies below, not what begins like it");
+
+    // Where there are stamps at all, they tell names that came or went.
+    let stamp = || backend.listing_stamp(&below).unwrap();
+    let Some(first) = stamp() else { return };
+    assert_eq!(stamp(), Some(first));
+    std::thread::sleep(Duration::from_millis(20));
+    backend.put(&layout::tag_link(&app, &"new".parse().unwrap()), b"x").unwrap();
+    let second = stamp().unwrap();
+    assert_ne!(first, second, "one came");
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(backend.delete_below(&layout::tag(&app, &"new".parse().unwrap())).unwrap());
+    assert_ne!(stamp(), Some(second), "one went");
+    assert_eq!(backend.listing_stamp(&layout::tags(&name("nobody"))).unwrap(), None);
 }
 
 fn stages(backend: &dyn Backend) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_oci::{Algorithm, UploadId};
-use portcullis_store::{Store, StoreError};
+use portcullis_store::{Store, StoreError, StoreOptions};
 
 use crate::{Fixture, OWNER, name, read, sha256};
 
@@ -253,4 +253,25 @@ fn an_abandoned_upload_expires_by_when_it_was_saved_whoever_saved_it() {
     assert_unknown(status(&fixture, &old));
     assert_eq!(status(&fixture, &young).unwrap(), 5);
     finish(&fixture, &young, b"", b"young");
+}
+
+#[test]
+fn as_many_open_as_may_be_and_one_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions { reserve: 0, open_uploads: 2, ..StoreOptions::default() };
+    let start = |store: &Store| store.start_upload(&name("app"), Algorithm::Sha256, OWNER);
+    let store = Store::open(directory.path(), &options).unwrap();
+    let first = start(&store).unwrap();
+    drop(start(&store).unwrap());
+    assert!(matches!(start(&store), Err(StoreError::TooManyUploads { open: 2 })));
+    first.cancel().unwrap();
+    let third = start(&store).unwrap().id();
+    assert!(start(&store).is_err());
+    // Those of an earlier process count, and are gone when they expire.
+    drop(store);
+    let store = Store::open(directory.path(), &options).unwrap();
+    assert!(start(&store).is_err());
+    assert_eq!(store.expire_uploads(Duration::ZERO).unwrap(), 2);
+    assert!(store.upload_status(&name("app"), &third, OWNER).is_err());
+    start(&store).unwrap();
 }

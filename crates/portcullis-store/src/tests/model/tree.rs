@@ -25,6 +25,8 @@ pub(super) struct Tree {
     clock: i64,
     /// Seconds since 1970.
     pub(super) now: i64,
+    /// When the entries of a directory changed.
+    changed: HashMap<u64, i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +61,7 @@ impl Tree {
             next_inode: ROOT + 1,
             clock: 0,
             now: 1_764_000_000,
+            changed: HashMap::new(),
         }
     }
 
@@ -95,10 +98,10 @@ impl Tree {
 
     pub(super) fn stamp(&self, inode: u64) -> Stamp {
         let (kind, size, modified) = match &self.nodes[&inode] {
-            Node::Directory(_) => (Kind::Directory, 0, (0, 0)),
+            Node::Directory(_) => (Kind::Directory, 0, (0, self.changed.get(&inode).copied().unwrap_or(0))),
             Node::File(file) => (Kind::File, file.data.len() as u64, file.modified),
         };
-        Stamp { kind, size, inode, modified }
+        Stamp { kind, size, inode, modified, changed: modified }
     }
 
     pub(super) fn find(&self, path: &str) -> io::Result<u64> {
@@ -165,6 +168,9 @@ impl Tree {
 
     /// Changes the present tree now, and the durable one later.
     pub(super) fn change(&mut self, change: Change) {
+        self.clock += 1;
+        let clock = self.clock;
+        self.changed.extend(change.names().into_iter().map(|(directory, _)| (directory, clock)));
         match change.clone() {
             Change::Add((directory, name), inode) => drop(self.entries(directory).insert(name, inode)),
             Change::Remove((directory, name)) => drop(self.entries(directory).remove(&name)),
