@@ -163,13 +163,20 @@ impl Manifest {
     /// else they are.
     pub fn required_blobs(&self) -> Vec<Digest> {
         match &self.content {
-            Content::Image { config, layers } => std::iter::once(config)
-                .chain(layers.iter().filter(|layer| layer.urls.is_empty()))
-                .map(|descriptor| descriptor.digest)
-                .collect(),
-            Content::Index { .. } => Vec::new(),
             Content::Schema1 { layers } => layers.clone(),
+            Content::Image { .. } | Content::Index { .. } => {
+                self.required_descriptors().map(|descriptor| descriptor.digest).collect()
+            }
         }
+    }
+
+    /// The same with what is said of them. None for schema 1, which says nothing.
+    pub fn required_descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        let (config, layers) = match &self.content {
+            Content::Image { config, layers } => (Some(config), layers.as_slice()),
+            Content::Index { .. } | Content::Schema1 { .. } => (None, &[][..]),
+        };
+        config.into_iter().chain(layers.iter().filter(|layer| layer.urls.is_empty()))
     }
 
     /// The manifests that an index lists.

@@ -107,6 +107,9 @@ pub enum RouteError {
     /// A digest, in the path or in the query, is wrong.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
+    /// One manifest cannot get so many tags at once.
+    #[error("a manifest takes at most {} tags in one request", query::MAX_TAGS)]
+    TooManyTags,
     /// The upload's name is not one that this registry gives.
     #[error("no such upload")]
     UploadId,
@@ -172,28 +175,23 @@ impl Endpoint {
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, RouteError> {
         let path = query::decode_path(path).ok_or(RouteError::NotFound)?;
         let rest = match path.as_ref() {
-            "/v2" | "/v2/" => return only(method, &[Method::GET, Method::HEAD], "GET, HEAD", Self::Base),
+            "/v2" | "/v2/" => return list(method, Self::Base),
             path => path.strip_prefix("/v2/").ok_or(RouteError::NotFound)?,
         };
         let query = Query::parse(query.unwrap_or_default());
         if rest == "_catalog" {
-            return only(method, &[Method::GET], "GET", Self::Catalog { page: query.page()? });
+            return list(method, Self::Catalog { page: query.page()? });
         }
         let segments: Vec<&str> = rest.split('/').collect();
         match segments.as_slice() {
             [name @ .., "tags", "list"] => {
-                only(method, &[Method::GET], "GET", Self::ListTags { repository: join(name)?, page: query.page()? })
+                list(method, Self::ListTags { repository: join(name)?, page: query.page()? })
             }
             [name @ .., "manifests", reference] => manifest(method, join(name)?, reference, &query),
             [name @ .., "referrers", digest] => {
                 let (repository, digest) = (join(name)?, digest.parse()?);
                 let artifact_type = query.one("artifactType")?.map(str::to_owned);
-                only(
-                    method,
-                    &[Method::GET],
-                    "GET",
-                    Self::Referrers { repository, digest, artifact_type, page: query.page()? },
-                )
+                list(method, Self::Referrers { repository, digest, artifact_type, page: query.page()? })
             }
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 let repository = join(name)?;
@@ -287,6 +285,11 @@ fn upload_path(repository: &RepositoryName, id: &UploadId) -> String {
 
 fn join(name: &[&str]) -> Result<RepositoryName, InvalidName> {
     name.join("/").parse()
+}
+
+/// RFC 9110 §9.1: what can be got can be asked for with HEAD.
+fn list(method: &Method, endpoint: Endpoint) -> Result<Endpoint, RouteError> {
+    only(method, &[Method::GET, Method::HEAD], "GET, HEAD", endpoint)
 }
 
 fn only(method: &Method, taken: &[Method], allowed: &'static str, endpoint: Endpoint) -> Result<Endpoint, RouteError> {

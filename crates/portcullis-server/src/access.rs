@@ -8,6 +8,7 @@ use portcullis_oci::RepositoryName;
 use portcullis_tls::{Refusal, RefusedPeer};
 use time::OffsetDateTime;
 
+use crate::config::Mode;
 use crate::peer::Peer;
 use crate::policy::{Action, Caller};
 use crate::reason::Reason;
@@ -50,6 +51,8 @@ pub(crate) enum Denied {
     },
     /// No rule allows it.
     NotAllowed { reason: Reason, action: Action, repository: RepositoryName },
+    /// The rules allow it, and `storage.mode` nobody.
+    ReadOnly,
 }
 
 impl Right for Pull {
@@ -62,6 +65,12 @@ impl Right for Push {
 
 impl Right for Delete {
     const ACTION: Action = Action::Delete;
+}
+
+/// Whether there can be a [`Permit<Pull>`](Permit) for any repository below `path`: a list need not look further where
+/// there is none.
+pub(crate) fn pull_reaches_below(peer: &Peer, path: &RepositoryName) -> bool {
+    peer.now().is_ok_and(|(generation, caller)| generation.policy.reaches_below(&caller, Action::Pull, path))
 }
 
 impl<A: Right> Permit<A> {
@@ -107,10 +116,11 @@ impl<A: Right> AfterBody<A> {
 }
 
 impl Denied {
-    /// What the peer is told.
-    pub(crate) const fn reason(&self) -> &Reason {
+    /// What is wrong with the peer; nothing is, where nobody may.
+    pub(crate) const fn reason(&self) -> Option<&Reason> {
         match self {
-            Self::Refused { reason, .. } | Self::NotAllowed { reason, .. } => reason,
+            Self::Refused { reason, .. } | Self::NotAllowed { reason, .. } => Some(reason),
+            Self::ReadOnly => None,
         }
     }
 
@@ -118,7 +128,7 @@ impl Denied {
     pub(crate) fn for_the_operator(&self) -> String {
         match self {
             Self::Refused { refusal, .. } => refusal.to_string(),
-            Self::NotAllowed { reason, .. } => reason.to_string(),
+            Self::NotAllowed { .. } | Self::ReadOnly => self.to_string(),
         }
     }
 }
@@ -131,13 +141,20 @@ impl From<Box<RefusedPeer>> for Denied {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason().fmt(f)
+        match self {
+            Self::Refused { reason, .. } | Self::NotAllowed { reason, .. } => reason.fmt(f),
+            Self::ReadOnly => f.write_str(
+                "the registry is read-only for now: pulls go on, nothing can be pushed or deleted; who runs it can \
+                 change `mode` under [storage] in config.toml",
+            ),
+        }
     }
 }
 
 fn check<A: Right>(peer: &Peer, repository: &RepositoryName) -> Result<(), Denied> {
     let (generation, caller) = peer.now()?;
     match generation.policy.allows(&caller, A::ACTION, repository) {
+        Some(_) if A::ACTION != Action::Pull && generation.mode == Mode::ReadOnly => Err(Denied::ReadOnly),
         Some(_) => Ok(()),
         None => Err(Denied::NotAllowed {
             reason: Reason::not_allowed(&caller, A::ACTION, repository),

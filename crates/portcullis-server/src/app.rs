@@ -1,23 +1,24 @@
 //! One page: every endpoint and its handler.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use portcullis_certs::Visible;
 use portcullis_oci::{Endpoint, RouteError};
 use portcullis_store::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::{Denied, Permit};
 use crate::api::blobs::CONTENT_DIGEST;
 use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::{RequestBody, ResponseBody};
-use crate::config::Limits;
+use crate::config::{Limits, MissingChildren};
 use crate::error::ApiError;
 use crate::events::operation::Operation;
 use crate::events::{Answered, Events};
+use crate::exchange::{AnswerBody, Exchange};
 use crate::peer::{Described, Peer};
 use crate::policy::Caller;
 use crate::reason::{Reason, typed_host};
@@ -28,15 +29,20 @@ use crate::recent::RecentBlobs;
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
+    pub(crate) missing_children: MissingChildren,
     pub(crate) recent: RecentBlobs,
     pub(crate) events: Arc<Events>,
     /// Where the registry listens.
     pub(crate) port: u16,
+    /// The requests that may be under way.
+    pub(crate) requests: Arc<Semaphore>,
 }
 
 /// The parts of a request that a handler may look at.
 pub(crate) struct Call<'a> {
     pub(crate) store: &'a Store,
+    pub(crate) limits: &'a Limits,
+    pub(crate) missing_children: MissingChildren,
     pub(crate) recent: &'a RecentBlobs,
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) body: &'a mut RequestBody,
@@ -45,53 +51,44 @@ pub(crate) struct Call<'a> {
 type Answer = Result<Response<ResponseBody>, ApiError>;
 
 /// Answers one request of a peer. An answer always comes: errors have their status too.
-pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let begun = Instant::now();
+pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let (head, incoming) = request.into_parts();
-    let mut body = RequestBody::new(incoming, &head.headers, app.limits.body_timeout);
+    let mut exchange = Exchange::new(peer.address(), &head.method, head.uri.path());
+    let mut body = RequestBody::new(incoming, &head.headers, &app.limits, exchange.received());
     let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
     let operation = Operation::of(&endpoint);
     let is_base = matches!(endpoint, Ok(Endpoint::Base));
-    let (who, answer) = match peer.now() {
+    let answer = match peer.now() {
         // Nobody can be asked for a password here: whoever has no rights without a certificate is told at the door.
         Ok((generation, Caller::Anonymous)) if is_base && !generation.policy.knows_anonymous() => {
+            exchange.is_by("anonymous".to_owned());
             let host = typed_host(&head.uri, &head.headers, generation.tls.chain().first(), app.port);
-            ("anonymous".to_owned(), Err(ApiError::Unauthorized(Reason::no_certificate(&host))))
+            Err(ApiError::Unauthorized(Reason::no_certificate(&host)))
         }
         Ok((_, caller)) => {
-            let call = Call { store: &app.store, recent: &app.recent, headers: &head.headers, body: &mut body };
-            (Described(&caller).to_string(), handle(peer, endpoint, call).await)
+            exchange.is_by(Described(&caller).to_string());
+            let call = app.call(&head.headers, &mut body);
+            match app.slot(&endpoint).await {
+                Ok(slot) => {
+                    exchange.holds(slot);
+                    handle(peer, endpoint, call).await
+                }
+                Err(error) => Err(error),
+            }
         }
-        Err(refused) => (String::new(), Err(ApiError::Denied(refused.into()))),
+        Err(refused) => Err(ApiError::Denied(refused.into())),
     };
     let mut denied = None;
     let mut response = match answer {
         Ok(response) => response,
         Err(error) => {
             body.discard().await;
-            let refused = if let ApiError::Denied(denied) = &error { Some(denied) } else { None };
-            if let Some(refused) = refused {
-                let reason = refused.for_the_operator();
-                app.events.refusals.note(peer.address(), peer.chain(), refused.reason(), &reason);
-                // Not every engine shows its user the answer.
-                tracing::warn!(peer = %peer.address(), who = %who, %reason, told = %refused, "request denied");
-                denied = Some(reason);
-            }
-            let ends = matches!(refused, Some(Denied::Refused { .. }));
-            let error = match error {
-                ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized(reason),
-                error => error,
-            };
-            let mut response = error.into_response();
-            if ends {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                response.extensions_mut().insert(EndConnection);
-            }
-            response
+            denied = app.note_denied(peer, exchange.who(), &error);
+            refuse(error, is_base)
         }
     };
     if head.method == Method::HEAD {
-        *response.body_mut() = ResponseBody::Empty;
+        drop_body(&mut response);
     }
     base::add_headers(&mut response);
     app.events.answered(&Answered {
@@ -104,16 +101,65 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
         digest: response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()),
         denied: denied.as_deref(),
     });
-    tracing::info!(
-        peer = %peer.address(),
-        who = %who,
-        method = %head.method,
-        path = %Visible(head.uri.path()),
-        status = response.status().as_u16(),
-        ms = begun.elapsed().as_millis(),
-        "request"
-    );
+    let status = response.status().as_u16();
+    response.map(|body| exchange.answered(status, body))
+}
+
+impl App {
+    fn call<'a>(&'a self, headers: &'a http::HeaderMap, body: &'a mut RequestBody) -> Call<'a> {
+        let Self { store, limits, missing_children, recent, .. } = self;
+        Call { store, limits, missing_children: *missing_children, recent, headers, body }
+    }
+
+    /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.
+    fn note_denied(&self, peer: &Peer, who: &str, error: &ApiError) -> Option<String> {
+        let ApiError::Denied(denied) = error else { return None };
+        let reason = denied.for_the_operator();
+        if let Some(told) = denied.reason() {
+            self.events.refusals.note(peer.address(), peer.chain(), told, &reason);
+        }
+        // Not every engine shows its user the answer.
+        tracing::warn!(peer = %peer.address(), %who, %reason, told = %denied, "request denied");
+        Some(reason)
+    }
+
+    /// A place among the requests under way, for which `request_wait` is waited. What goes on with an open upload needs
+    /// none: there are `open_uploads` of them at most, each with one writer, and the bytes that came would be lost.
+    async fn slot(&self, endpoint: &Result<Endpoint, RouteError>) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        if let Ok(Endpoint::AppendUpload { .. } | Endpoint::FinishUpload { .. }) = endpoint {
+            return Ok(None);
+        }
+        let place = Arc::clone(&self.requests).acquire_owned();
+        match tokio::time::timeout(self.limits.request_wait, place).await {
+            Ok(Ok(place)) => Ok(Some(place)),
+            Ok(Err(_)) | Err(_) => Err(ApiError::TooManyRequests { limit: self.limits.requests }),
+        }
+    }
+}
+
+/// The answer to a request that cannot be done.
+fn refuse(error: ApiError, is_base: bool) -> Response<ResponseBody> {
+    let ends = matches!(error, ApiError::Denied(Denied::Refused { .. }));
+    let error = match error {
+        ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized(reason),
+        error => error,
+    };
+    let mut response = error.into_response();
+    if ends {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.extensions_mut().insert(EndConnection);
+    }
     response
+}
+
+/// RFC 9110 §9.3.2: HEAD has the headers of GET, its length too, and no body.
+fn drop_body(response: &mut Response<ResponseBody>) {
+    if let (false, Some(length)) =
+        (response.headers().contains_key(CONTENT_LENGTH), response.body().size_hint().exact().filter(|n| *n > 0))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.body_mut() = ResponseBody::Empty;
 }
 
 /// In an answer's extensions: the peer is no longer trusted, the connection must end with this answer.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use portcullis_store::{Blob, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::access::{Denied, Permit, Pull, Right};
+use crate::config::Limits;
 use crate::error::{ApiError, Chain};
 
 /// How much of a blob is read at once: large reads cost least per byte (4 KiB ones cost 30 times the CPU).
@@ -73,9 +75,20 @@ pub(crate) struct Watch<A> {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
-    stall: Duration,
+    pace: Pace,
+    received: Arc<AtomicU64>,
     /// The peer waits to be asked for it (`Expect: 100-continue`), and reading is asking.
     unasked: bool,
+}
+
+/// How slow a peer may be: so many bytes each second, on the average of each `stall` that is waited for it, and never
+/// nothing for that long. Only what is waited counts: a slow disk is not the peer's fault.
+#[derive(Debug)]
+struct Pace {
+    stall: Duration,
+    least: u64,
+    waited: Duration,
+    bytes: u64,
 }
 
 impl ResponseBody {
@@ -200,39 +213,49 @@ impl<A: Right> Watch<A> {
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, stall: Duration) -> Self {
-        Self { incoming, stall, unasked: headers.contains_key(EXPECT) }
+    /// `received` counts its bytes.
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, limits: &Limits, received: Arc<AtomicU64>) -> Self {
+        let pace = Pace::new(limits.body_timeout, limits.body_rate);
+        Self { incoming, pace, received, unasked: headers.contains_key(EXPECT) }
+    }
+
+    /// How many bytes it has at least: all of them where their number was announced.
+    pub(crate) fn announced(&self) -> u64 {
+        self.incoming.size_hint().lower()
     }
 
     /// The next bytes, within the deadline; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.unasked = false;
         loop {
-            let frame = tokio::time::timeout(self.stall, self.incoming.frame())
-                .await
-                .map_err(|_| ApiError::BodyStalled { seconds: self.stall.as_secs() })?;
-            match frame {
+            let begun = Instant::now();
+            let frame = tokio::time::timeout(self.pace.stall, self.incoming.frame()).await;
+            match frame.map_err(|_| self.pace.stalled())? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(ApiError::BodyCut { reason: error.to_string() }),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                Some(Ok(frame)) => {
                     // Empty frames and trailers say nothing.
-                    _ => {}
-                },
+                    let bytes = frame.into_data().unwrap_or_default();
+                    self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    self.pace.passed(begun.elapsed(), bytes.len() as u64)?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
             }
         }
     }
 
     /// The whole body, if it has at most `limit` bytes.
     pub(crate) async fn whole(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let declared = self.incoming.size_hint().lower();
-        if declared > limit as u64 {
-            return Err(ApiError::TooLarge { limit });
+        let too_large = || ApiError::TooLarge { limit: limit as u64 };
+        if self.announced() > limit as u64 {
+            return Err(too_large());
         }
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.next().await? {
             if whole.len() + bytes.len() > limit {
-                return Err(ApiError::TooLarge { limit });
+                return Err(too_large());
             }
             whole.extend_from_slice(&bytes);
         }
@@ -256,5 +279,67 @@ impl RequestBody {
         };
         // Past the deadline the peer has had its chance.
         let _ = tokio::time::timeout(DISCARD_TIME, drain).await;
+    }
+}
+
+impl Pace {
+    /// `rate`: bytes each second.
+    fn new(stall: Duration, rate: u64) -> Self {
+        let least = u128::from(rate) * stall.as_millis() / 1000;
+        Self { stall, least: u64::try_from(least).unwrap_or(u64::MAX), waited: Duration::ZERO, bytes: 0 }
+    }
+
+    /// `bytes` came after `waited`.
+    fn passed(&mut self, waited: Duration, bytes: u64) -> Result<(), ApiError> {
+        self.waited += waited;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.waited < self.stall {
+            return Ok(());
+        }
+        if self.bytes < self.least {
+            return Err(self.stalled());
+        }
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        Ok(())
+    }
+
+    fn stalled(&self) -> ApiError {
+        ApiError::BodyStalled { seconds: self.stall.as_secs(), bytes: self.bytes, least: self.least.max(1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_slow_link_is_slow_enough_and_a_drip_is_not() {
+        // 1 KiB/s for a minute, at the limit and one byte below it.
+        for (last, allowed) in [(1024, true), (1023, false)] {
+            let mut pace = Pace::new(Duration::from_mins(1), 1024);
+            for _ in 0..59 {
+                assert!(pace.passed(SECOND, 1024).is_ok());
+            }
+            assert_eq!(pace.passed(SECOND, last).is_ok(), allowed);
+        }
+    }
+
+    #[test]
+    fn each_minute_counts_for_itself() {
+        let mut pace = Pace::new(Duration::from_mins(1), 1024);
+        // A burst is no credit for the minutes after it.
+        assert!(pace.passed(Duration::from_mins(1), 100 << 20).is_ok());
+        assert!(pace.passed(59 * SECOND, 1).is_ok());
+        assert!(pace.passed(SECOND, 1).is_err());
+    }
+
+    #[test]
+    fn what_comes_at_once_is_never_slow() {
+        let mut pace = Pace::new(Duration::from_mins(1), 1024);
+        for _ in 0..100_000 {
+            assert!(pace.passed(Duration::ZERO, 1).is_ok());
+        }
     }
 }

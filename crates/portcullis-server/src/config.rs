@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_oci::manifest;
 use portcullis_tls::ClientAuth;
 
-use crate::document::{Problem, Problems, Table};
+use crate::document::{Problem, Problems, Table, parse_size};
 use crate::events::audit::AuditTo;
+use crate::tag_rules::TagRule;
 
 /// The file that `portcullis up` writes: every key with its default, as a comment.
 pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default; paths are relative to this file.
@@ -33,6 +35,9 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # reserve = "1 GiB"   # pushes are refused (507) when less than this is free
 # lock_wait = "30s"   # how long a start waits for another process to let go of the data
 # upload_expiry = "24h" # an upload that nobody goes on with for so long is thrown away
+# mode = "read-write" # "read-only": pulls go on, pushes and deletes are refused; taken over by `portcullis reload`
+# immutable = []      # tags that never change once they are set, such as "release/**:v*"
+# missing_children = "accept" # an index whose manifests are not all in the repository: "accept" or "refuse"
 
 [audit]
 # file = "off" # one JSON line per decision: a file, "stdout", or "off"
@@ -47,12 +52,40 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # header_timeout = "30s"      # from the first byte of a request to its last header
 # idle_timeout = "2m"         # a connection without a request
 # body_timeout = "60s"        # a body that does not move, in either direction
+# body_rate = "1 KiB"         # the least that a sender makes each second, on the average of each body_timeout
 # drain_timeout = "30s"       # how long a stop waits for requests under way
+# requests = 1024             # under way at once; the next ones wait, then get 429
+# request_wait = "5s"
+# blob = "100 GiB"            # the largest blob
+# manifest = "4 MiB"          # the largest manifest; engines read no larger ones
+# open_uploads = 1024
+# disk_threads = 64           # threads that may wait for the disk
+# caches = "32 MiB"           # all caches together
 "#;
+
+/// What may be done with the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All that the policy allows.
+    ReadWrite,
+    /// Pulls only.
+    ReadOnly,
+}
+
+/// What becomes of an index that names manifests that are not in its repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingChildren {
+    /// It is taken: they may come later, or live elsewhere.
+    Accept,
+    /// It is refused, and they are named.
+    Refuse,
+}
 
 /// A configuration that was checked. All paths are absolute or relative to the working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The file itself: read again at a reload, for [`Config::mode`].
+    pub file: PathBuf,
     /// Where the registry listens.
     pub listen: SocketAddr,
     /// Where the probes listen, without TLS; `None`: nowhere.
@@ -79,6 +112,12 @@ pub struct Config {
     pub upload_expiry: Duration,
     /// Where the audit goes.
     pub audit: AuditTo,
+    /// Whether anything may be written. The one key that a reload takes over.
+    pub mode: Mode,
+    /// Tags that never change once they are set.
+    pub immutable: Vec<TagRule>,
+    /// What becomes of an index that names what is not there.
+    pub missing_children: MissingChildren,
     /// The bounds.
     pub limits: Limits,
 }
@@ -104,8 +143,24 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A body that does not move.
     pub body_timeout: Duration,
+    /// The least that a sender makes each second, in bytes, on the average of each `body_timeout`.
+    pub body_rate: u64,
     /// What a stop waits for requests under way.
     pub drain_timeout: Duration,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// What one more waits for its turn.
+    pub request_wait: Duration,
+    /// The largest blob, in bytes.
+    pub blob: u64,
+    /// The largest manifest, in bytes; never above [`manifest::MAX_BYTES`].
+    pub manifest: usize,
+    /// Uploads that may be open at once.
+    pub open_uploads: usize,
+    /// Threads that may wait for the disk: whoever makes the runtime gives it so many for blocking work.
+    pub disk_threads: usize,
+    /// All caches together, in bytes.
+    pub caches: usize,
 }
 
 impl Default for Limits {
@@ -120,7 +175,15 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(2),
             body_timeout: Duration::from_mins(1),
+            body_rate: 1024,
             drain_timeout: Duration::from_secs(30),
+            requests: 1024,
+            request_wait: Duration::from_secs(5),
+            blob: 100 << 30,
+            manifest: manifest::MAX_BYTES,
+            open_uploads: 1024,
+            disk_threads: 64,
+            caches: 32 << 20,
         }
     }
 }
@@ -129,6 +192,7 @@ impl Config {
     /// What holds where the file is silent; `home` is the directory of the file.
     pub fn defaults(home: &Path) -> Self {
         Self {
+            file: home.join("config.toml"),
             listen: SocketAddr::from(([0_u16; 8], 5443)),
             probe: Some(SocketAddr::from(([127, 0, 0, 1], 5444))),
             admin_socket: Some(home.join("run/admin.sock")),
@@ -142,6 +206,9 @@ impl Config {
             lock_wait: Duration::from_secs(30),
             upload_expiry: Duration::from_hours(24),
             audit: AuditTo::Off,
+            mode: Mode::ReadWrite,
+            immutable: Vec::new(),
+            missing_children: MissingChildren::Accept,
             limits: Limits::default(),
         }
     }
@@ -162,7 +229,7 @@ impl Config {
     /// ```
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
         let home = path.parent().unwrap_or(Path::new(""));
-        let mut config = Self::defaults(home);
+        let mut config = Self { file: path.to_owned(), ..Self::defaults(home) };
         let (mut root, mut problems) = Problems::read(path, text);
         config.read_addresses(&mut root, &mut problems, home);
         let mut tls = root.table(&mut problems, "tls");
@@ -174,12 +241,8 @@ impl Config {
         let mut access = root.table(&mut problems, "access");
         set_path(&mut config.policy, &mut access, &mut problems, "policy", home);
         access.finish(&mut problems, &["policy"]);
-        let mut storage = root.table(&mut problems, "storage");
-        set_path(&mut config.data, &mut storage, &mut problems, "data", home);
-        set(&mut config.reserve, storage.size(&mut problems, "reserve"));
-        set(&mut config.lock_wait, storage.duration(&mut problems, "lock_wait"));
-        set(&mut config.upload_expiry, storage.deadline(&mut problems, "upload_expiry"));
-        storage.finish(&mut problems, &["data", "reserve", "lock_wait", "upload_expiry"]);
+        let storage = root.table(&mut problems, "storage");
+        config.read_storage(storage, &mut problems, home);
         let mut audit = root.table(&mut problems, "audit");
         config.read_audit(&mut audit, &mut problems, home);
         audit.finish(&mut problems, &["file"]);
@@ -226,6 +289,38 @@ fn client_auth(word: &str) -> Option<ClientAuth> {
     }
 }
 
+impl Config {
+    fn read_storage(&mut self, mut table: Table<'_>, problems: &mut Problems<'_>, home: &Path) {
+        set_path(&mut self.data, &mut table, problems, "data", home);
+        set(&mut self.reserve, table.size(problems, "reserve"));
+        set(&mut self.lock_wait, table.duration(problems, "lock_wait"));
+        set(&mut self.upload_expiry, table.deadline(problems, "upload_expiry"));
+        let mode = |text: &str| match text {
+            "read-write" => Some(Mode::ReadWrite),
+            "read-only" => Some(Mode::ReadOnly),
+            _ => None,
+        };
+        set(&mut self.mode, table.parsed(problems, "mode", "\"read-write\" or \"read-only\"", mode));
+        if let Some(texts) = table.strings(problems, "immutable") {
+            for text in &texts.value {
+                match TagRule::parse(text) {
+                    Some(rule) => self.immutable.push(rule),
+                    None => problems.at(texts.line, format!("{text:?} in `immutable` is no pattern of tags: write repositories, a colon and tags, such as \"release/**:v*\"")),
+                }
+            }
+        }
+        let children = |text: &str| match text {
+            "accept" => Some(MissingChildren::Accept),
+            "refuse" => Some(MissingChildren::Refuse),
+            _ => None,
+        };
+        let children = table.parsed(problems, "missing_children", "\"accept\" or \"refuse\"", children);
+        set(&mut self.missing_children, children);
+        let known = ["data", "reserve", "lock_wait", "upload_expiry", "mode", "immutable", "missing_children"];
+        table.finish(problems, &known);
+    }
+}
+
 impl Limits {
     fn read(&mut self, mut table: Table<'_>, problems: &mut Problems<'_>) {
         set(&mut self.connections, table.number(problems, "connections"));
@@ -238,6 +333,17 @@ impl Limits {
         set(&mut self.idle_timeout, table.deadline(problems, "idle_timeout"));
         set(&mut self.body_timeout, table.deadline(problems, "body_timeout"));
         set(&mut self.drain_timeout, table.duration(problems, "drain_timeout"));
+        set(&mut self.body_rate, table.size(problems, "body_rate"));
+        set(&mut self.requests, table.number(problems, "requests"));
+        set(&mut self.request_wait, table.duration(problems, "request_wait"));
+        set(&mut self.blob, table.size(problems, "blob"));
+        let size = |text: &str| parse_size(text).and_then(|size| usize::try_from(size).ok());
+        let fits = |text: &str| size(text).filter(|size| (1..=manifest::MAX_BYTES).contains(size));
+        let wanted = "a size of at most \"4 MiB\": engines read no larger manifests";
+        set(&mut self.manifest, table.parsed(problems, "manifest", wanted, fits));
+        set(&mut self.open_uploads, table.number(problems, "open_uploads"));
+        set(&mut self.disk_threads, table.number(problems, "disk_threads"));
+        set(&mut self.caches, table.parsed(problems, "caches", "a size such as \"32 MiB\"", size));
         let known = [
             "connections",
             "connections_per_address",
@@ -248,7 +354,15 @@ impl Limits {
             "header_timeout",
             "idle_timeout",
             "body_timeout",
+            "body_rate",
             "drain_timeout",
+            "requests",
+            "request_wait",
+            "blob",
+            "manifest",
+            "open_uploads",
+            "disk_threads",
+            "caches",
         ];
         table.finish(problems, &known);
     }
@@ -287,7 +401,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 23, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 34, "a key without its line in the template");
     }
 
     #[test]

@@ -24,9 +24,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::accept::Stream;
 use crate::app::{App, EndConnection, respond};
-use crate::body::{BodyError, ResponseBody};
+use crate::body::BodyError;
 use crate::config::Limits;
 use crate::error::Chain;
+use crate::exchange::AnswerBody;
 use crate::peer::Peer;
 use crate::slots::Usage;
 
@@ -54,7 +55,7 @@ struct Session {
 /// An answer's body that keeps its request under way until it has been sent or dropped.
 #[derive(Debug)]
 struct TrackedBody {
-    body: ResponseBody,
+    body: AnswerBody,
     _sending: moves::Sending,
 }
 

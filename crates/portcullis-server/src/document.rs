@@ -289,7 +289,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (time <= LONGEST).then_some(time)
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// `1 GiB`, `64 KiB`, `512`.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let number: u64 = digits.parse().ok()?;
     let unit = match unit.trim() {

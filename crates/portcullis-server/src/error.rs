@@ -52,11 +52,15 @@ pub(crate) enum ApiError {
     #[error("the range is outside of the blob's {size} bytes")]
     RangeNotSatisfiable { size: u64 },
     #[error("the body has more than {limit} bytes")]
-    TooLarge { limit: usize },
+    TooLarge { limit: u64 },
+    #[error("{digest} has {actual} bytes, the manifest says {stated}: build or push it again")]
+    WrongSize { digest: Digest, actual: u64, stated: u64 },
+    #[error("{limit} requests are under way, and no more can be: try again in a moment")]
+    TooManyRequests { limit: usize },
     #[error("the body ended early: {reason}")]
     BodyCut { reason: String },
-    #[error("the body did not move for {seconds} seconds")]
-    BodyStalled { seconds: u64 },
+    #[error("{bytes} bytes of the body came within {seconds} seconds, {least} are the least")]
+    BodyStalled { seconds: u64, bytes: u64, least: u64 },
     #[error("the body has {actual} bytes, Content-Range says {expected}")]
     SizeMismatch { expected: u64, actual: u64 },
     #[error(transparent)]
@@ -85,6 +89,7 @@ impl ApiError {
     pub(crate) fn status(&self) -> (StatusCode, ErrorCode) {
         match self {
             Self::Route(error) => route_status(error),
+            Self::Denied(Denied::ReadOnly) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
             Self::Denied(_) | Self::Stranger(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
@@ -93,7 +98,9 @@ impl ApiError {
             Self::ManifestInvalid(ManifestError::TooLarge { .. }) | Self::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::SizeInvalid)
             }
-            Self::ManifestInvalid(_) | Self::Schema1 => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
+            Self::ManifestInvalid(_) | Self::Schema1 | Self::WrongSize { .. } => {
+                (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
+            }
             Self::ManifestBlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestBlobUnknown),
             Self::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
             Self::UploadRange { .. } | Self::ContentRange(_) => {
@@ -101,6 +108,7 @@ impl ApiError {
             }
             Self::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
             Self::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
+            Self::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
             Self::BodyCut { .. } => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             Self::BodyStalled { .. } => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
             Self::Store(error) => store_status(error),
@@ -145,7 +153,7 @@ impl ApiError {
             Self::Route(RouteError::Method { allowed }) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Store(StoreError::BlobInUse { .. }) => {
+            Self::Store(StoreError::BlobInUse { .. }) | Self::Denied(Denied::ReadOnly) => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::UploadRange { offset, location, .. } => {
@@ -155,7 +163,10 @@ impl ApiError {
             Self::RangeNotSatisfiable { size } => {
                 headers.insert(CONTENT_RANGE, header(&format!("bytes */{size}")));
             }
-            Self::Store(StoreError::ReadOnly { .. } | StoreError::UploadBusy { .. }) => {
+            Self::TooManyRequests { .. }
+            | Self::Store(
+                StoreError::ReadOnly { .. } | StoreError::UploadBusy { .. } | StoreError::TooManyUploads { .. },
+            ) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             // The rest of the body is still on its way: the connection cannot be used again.
@@ -163,7 +174,7 @@ impl ApiError {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Denied(denied) => {
-                headers.insert(REASON, HeaderValue::from_static(denied.reason().code()));
+                headers.extend(denied.reason().map(|reason| (REASON, HeaderValue::from_static(reason.code()))));
             }
             Self::Stranger(reason) => {
                 headers.insert(REASON, HeaderValue::from_static(reason.code()));
@@ -194,6 +205,7 @@ fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
         RouteError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
         RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
         RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
+        RouteError::TooManyTags => (StatusCode::URI_TOO_LONG, ErrorCode::Unsupported),
         RouteError::UploadId => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         RouteError::Query { key: "digest" | "digest-algorithm" | "mount", .. } => {
             (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
@@ -206,6 +218,8 @@ fn store_status(error: &StoreError) -> (StatusCode, ErrorCode) {
     match error {
         StoreError::UploadUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUploadUnknown),
         StoreError::UploadBusy { .. } => (StatusCode::CONFLICT, ErrorCode::BlobUploadInvalid),
+        StoreError::TooManyUploads { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+        StoreError::TagImmutable { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unknown),
         StoreError::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown),
         StoreError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),

@@ -13,7 +13,7 @@ use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustFiles};
 use portcullis_tls::{CaCrl, ServerTls, TrustStore};
 use time::OffsetDateTime;
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::document::Problem;
 use crate::events::Events;
 use crate::policy::Policy;
@@ -26,6 +26,7 @@ pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) tls: ServerTls,
     pub(crate) policy: Policy,
+    pub(crate) mode: Mode,
     pub(crate) since: OffsetDateTime,
     /// What is wrong with its files and does not keep them from being in force: told loudly, with file and line.
     pub(crate) warnings: Vec<Problem>,
@@ -134,6 +135,7 @@ impl Generations {
             number,
             tls: current.tls.with_trust(Arc::new(trust)),
             policy: current.policy.clone(),
+            mode: current.mode,
             since: OffsetDateTime::now_utc(),
             warnings: current.warnings.clone(),
             deny: [current.deny.as_slice(), &lines].concat(),
@@ -164,8 +166,8 @@ impl Generations {
 
 impl Generation {
     fn new(number: u64, loaded: Loaded) -> Self {
-        let Loaded { tls, policy, deny, warnings } = loaded;
-        Self { number, tls, policy, since: OffsetDateTime::now_utc(), warnings, deny }
+        let Loaded { tls, policy, mode, deny, warnings } = loaded;
+        Self { number, tls, policy, mode, since: OffsetDateTime::now_utc(), warnings, deny }
     }
 
     /// A list that was replaced by an older one, or taken away, would let the revoked in again.

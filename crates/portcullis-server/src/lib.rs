@@ -28,6 +28,7 @@ mod crl_rules;
 mod document;
 mod error;
 mod events;
+mod exchange;
 mod expiry;
 mod generation;
 mod peer;
@@ -40,6 +41,7 @@ mod refusals;
 mod side;
 mod slots;
 mod status;
+mod tag_rules;
 mod turns;
 mod watch;
 
@@ -53,8 +55,9 @@ use std::sync::Arc;
 use portcullis_store::{Store, StoreError, StoreOptions};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-pub use config::{Config, Limits, TEMPLATE};
+pub use config::{Config, Limits, MissingChildren, Mode, TEMPLATE};
 pub use document::Problem;
 pub use events::audit::AuditTo;
 pub use events::clients::SeenClient;
@@ -63,6 +66,7 @@ pub use portcullis_tls::ClientAuth;
 pub use question::{Answer, Question, TrustVerdict, ask};
 pub use refusals::{PresentVerdict, SeenRefusal, Why};
 pub use status::{CrlInForce, OwnCertificate, Status};
+pub use tag_rules::TagRule;
 
 use crate::accept::Shared;
 use crate::app::App;
@@ -152,6 +156,9 @@ impl Server {
             lock_wait: config.lock_wait,
             socket: config.admin_socket.clone(),
             reserve: config.reserve,
+            open_uploads: config.limits.open_uploads,
+            cache_bytes: config.limits.caches,
+            immutable: tag_rules::immutable(&config.immutable),
             ..StoreOptions::default()
         };
         let store = Store::open(&config.data, &options)?;
@@ -224,6 +231,8 @@ impl Server {
             recent: RecentBlobs::default(),
             events: Arc::clone(&events),
             port: listen.port(),
+            requests: Arc::new(Semaphore::new(self.config.limits.requests)),
+            missing_children: self.config.missing_children,
             limits: self.config.limits,
         };
         let shared = Shared {

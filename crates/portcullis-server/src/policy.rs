@@ -65,7 +65,7 @@ struct Rule {
 
 /// `*` stands for one path component, or a part of one; `**` for any number of components.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct RepositoryGlob(Pattern);
+pub(crate) struct RepositoryGlob(Pattern);
 
 impl Action {
     /// Each of them.
@@ -128,6 +128,16 @@ impl Policy {
     pub fn allows(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> Option<usize> {
         let allows = |rule: &&Rule| rule.covers(action, repository) && rule.whom.matches(caller, &self.groups);
         self.rules.iter().find(allows).map(|rule| rule.line)
+    }
+
+    /// Whether any rule may allow it in a repository below `path`: where none does, there is nothing to look for.
+    pub(crate) fn reaches_below(&self, caller: &Caller, action: Action, path: &RepositoryName) -> bool {
+        let reaches = |rule: &Rule| {
+            rule.actions.contains(&action)
+                && rule.repositories.iter().any(|glob| glob.reaches_below(path))
+                && rule.whom.matches(caller, &self.groups)
+        };
+        self.rules.iter().any(reaches)
     }
 
     /// What every rule says to it, in order: for whoever asks why. The first without misses is [`allows`](Self::allows)'.
@@ -200,7 +210,7 @@ impl Rule {
 }
 
 impl RepositoryGlob {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let pattern = Pattern::new(text, '/')?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-*".contains(c);
         let fits = |component: &str| !component.is_empty() && component.chars().all(allowed);
@@ -208,8 +218,12 @@ impl RepositoryGlob {
         all_fit.then_some(Self(pattern))
     }
 
-    fn matches(&self, repository: &RepositoryName) -> bool {
+    pub(crate) fn matches(&self, repository: &RepositoryName) -> bool {
         self.0.matches(repository.as_str())
+    }
+
+    fn reaches_below(&self, path: &RepositoryName) -> bool {
+        self.0.reaches_below(path.as_str())
     }
 }
 

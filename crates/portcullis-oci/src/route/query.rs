@@ -36,7 +36,7 @@ impl<'a> Query<'a> {
     pub(super) fn tags(&self) -> Result<Vec<Tag>, RouteError> {
         let tags: Vec<_> = self.0.iter().filter(|(name, _)| name == "tag").collect();
         if tags.len() > MAX_TAGS {
-            return Err(RouteError::Query { key: "tag", problem: "stands more than 32 times" });
+            return Err(RouteError::TooManyTags);
         }
         Ok(tags.into_iter().map(|(_, tag)| tag.parse()).collect::<Result<_, _>>()?)
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderValue, Response};
 use portcullis_oci::{Endpoint, Page, RepositoryName};
+use portcullis_store::Store;
 use serde_json::json;
 
-use crate::access::{Permit, Pull};
+use crate::access::{Permit, Pull, pull_reaches_below};
 use crate::api::blocking;
 use crate::app::Call;
 use crate::body::ResponseBody;
@@ -16,20 +17,21 @@ use crate::peer::Peer;
 
 /// The most repositories in one page.
 const MAX_PAGE: usize = 1000;
-/// How many names are looked at for one page: who may pull little must not make the server walk everything at once.
-const MAX_SEEN: usize = 10_000;
 
 pub(crate) async fn list(peer: &Arc<Peer>, page: &Page, call: Call<'_>) -> Result<Response<ResponseBody>, ApiError> {
     let n = page.n.map_or(MAX_PAGE, |n| n as usize).min(MAX_PAGE);
     let mut names: Vec<RepositoryName> = Vec::new();
     let mut after = page.last.clone();
-    let mut seen = 0;
     let mut more = n > 0;
-    while more && names.len() < n && seen < MAX_SEEN {
-        let from = after.clone();
-        let found = blocking(call.store, move |store| store.repositories(from.as_deref(), MAX_PAGE)).await?;
+    // In steps, so that nobody walks on for a peer that has left. A page ends only with a name that the peer may see:
+    // its link must not tell others.
+    while more && names.len() < n {
+        let (from, reader) = (after.clone(), Arc::clone(peer));
+        let walk = move |store: &Store| {
+            store.repositories_where(from.as_deref(), MAX_PAGE, &|path| pull_reaches_below(&reader, path))
+        };
+        let found = blocking(call.store, walk).await?;
         more = found.len() == MAX_PAGE;
-        seen += found.len();
         for repository in found {
             if names.len() == n {
                 more = true;

@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, manifest, route};
-use portcullis_store::{Store, StoreError};
+use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, route};
+use portcullis_store::Store;
 
 use crate::access::{AfterBody, Delete, Permit, Pull, Push};
 use crate::api::blobs::{add_digest, is_known, not_modified};
 use crate::api::blocking;
 use crate::app::Call;
 use crate::body::ResponseBody;
+use crate::config::MissingChildren;
 use crate::error::{ApiError, header};
 
 /// One per tag of `?tag=` that was set.
@@ -55,7 +56,7 @@ pub(crate) async fn put(
     mut tags: Vec<Tag>,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let bytes = call.body.whole(manifest::MAX_BYTES).await?;
+    let bytes = call.body.whole(call.limits.manifest).await?;
     let content_type = match call.headers.get(CONTENT_TYPE) {
         Some(value) => Some(value.to_str().map_err(|_| ApiError::ManifestInvalid(not_text()))?.to_owned()),
         None => None,
@@ -73,7 +74,7 @@ pub(crate) async fn put(
     let checked = tokio::task::spawn_blocking(check).await??;
     let (digest, subject) = (checked.digest, checked.manifest.subject.as_ref().map(|subject| subject.digest));
     let permit = permit.after_body()?;
-    write(&permit, checked, tags, call.store).await?;
+    write(&permit, checked, tags, &call).await?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -111,23 +112,17 @@ impl Checked {
 }
 
 /// Makes the manifest and its tags visible, if all that it needs is here.
-async fn write(permit: &AfterBody<Push>, checked: Checked, tags: Vec<Tag>, store: &Store) -> Result<(), ApiError> {
-    let repository = permit.repository().clone();
-    let missing = blocking(store, move |store| {
+async fn write(permit: &AfterBody<Push>, checked: Checked, tags: Vec<Tag>, call: &Call<'_>) -> Result<(), ApiError> {
+    let (repository, store, missing_children) =
+        (permit.repository().clone(), call.store.clone(), call.missing_children);
+    let check_and_put = move || {
         // From the checks to the end of the write: what the checks found must not be collected in between.
         let _putting = store.begin_put(&repository);
-        for child in checked.manifest.children() {
-            // Here or not: what is here is promised by being asked for.
-            store.has_manifest(&repository, &child.digest)?;
-        }
-        let missing = missing_blobs(store, &repository, &checked.manifest)?;
-        if missing.is_empty() {
-            store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?;
-        }
-        Ok(missing)
-    })
-    .await?;
-    if missing.is_empty() { Ok(()) } else { Err(ApiError::ManifestBlobUnknown { digests: missing }) }
+        check_blobs(&store, &repository, &checked.manifest)?;
+        check_children(&store, &repository, &checked.manifest, missing_children)?;
+        Ok(store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?)
+    };
+    tokio::task::spawn_blocking(check_and_put).await?
 }
 
 /// By tag: the tag alone. By digest: the tags that point to it, then the manifest.
@@ -150,16 +145,42 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
-/// Config and layers that are not in this repository. The children of an index may come later, or live elsewhere.
-fn missing_blobs(store: &Store, repository: &RepositoryName, manifest: &Manifest) -> Result<Vec<Digest>, StoreError> {
+/// Config and layers are in this repository, and as large as the manifest says: an engine refuses to pull others.
+fn check_blobs(store: &Store, repository: &RepositoryName, manifest: &Manifest) -> Result<(), ApiError> {
     let mut missing = Vec::new();
     let mut seen = HashSet::new();
-    for digest in manifest.required_blobs() {
-        if seen.insert(digest) && !store.has_blob(repository, &digest)? {
-            missing.push(digest);
+    for blob in manifest.required_descriptors() {
+        if !seen.insert((blob.digest, blob.size)) {
+            continue;
+        }
+        match store.stat_blob(repository, &blob.digest)? {
+            Some(actual) if actual == blob.size => {}
+            Some(actual) => return Err(ApiError::WrongSize { digest: blob.digest, actual, stated: blob.size }),
+            None => missing.push(blob.digest),
         }
     }
-    Ok(missing)
+    if missing.is_empty() { Ok(()) } else { Err(ApiError::ManifestBlobUnknown { digests: missing }) }
+}
+
+/// The children of an index may come later, or live elsewhere, unless the config says otherwise. Those that are here
+/// are asked for in any case: whoever names them relies on them from now on.
+fn check_children(
+    store: &Store,
+    repository: &RepositoryName,
+    manifest: &Manifest,
+    missing_children: MissingChildren,
+) -> Result<(), ApiError> {
+    let mut missing = Vec::new();
+    let mut seen = HashSet::new();
+    for child in manifest.children() {
+        if seen.insert(child.digest) && !store.has_manifest(repository, &child.digest)? {
+            missing.push(child.digest);
+        }
+    }
+    match missing_children {
+        MissingChildren::Refuse if !missing.is_empty() => Err(ApiError::ManifestBlobUnknown { digests: missing }),
+        MissingChildren::Accept | MissingChildren::Refuse => Ok(()),
+    }
 }
 
 fn not_text() -> portcullis_oci::ManifestError {

@@ -1,6 +1,7 @@
 //! Uploads: in one request, streamed, or in chunks; hashed while they are written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
@@ -26,6 +27,9 @@ const WRITE_BYTES: usize = 512 * 1024;
 /// bytes would otherwise have half a million of them waiting.
 const PIECE_COST: usize = 16 * 1024;
 
+/// When as many uploads are open as may be, those make room that nobody has gone on with for so long.
+const CROWDED_AGE: Duration = Duration::from_hours(1);
+
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 pub(crate) async fn start(
@@ -40,7 +44,7 @@ pub(crate) async fn start(
             let owner = permit.owner()?;
             let repository = permit.repository().clone();
             let algorithm = digest.algorithm();
-            let upload = blocking(call.store, move |store| store.start_upload(&repository, algorithm, &owner)).await?;
+            let upload = blocking(call.store, move |store| begin(store, &repository, algorithm, &owner)).await?;
             receive_and_finish(permit, upload.private(), digest, call).await
         }
         UploadStart::Mount { digest, from } => {
@@ -81,7 +85,7 @@ pub(crate) async fn append(
     let upload = resume(&permit, id, call.store).await?;
     let chunk = check_range(&permit, &upload, call.headers)?;
     let begun = upload.offset();
-    let (permit, upload) = receive(permit, upload, call.body).await?;
+    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
     check_length(chunk, upload.offset() - begun)?;
     let permit = permit.after_body()?;
     let offset = tokio::task::spawn_blocking(move || upload.save()).await??;
@@ -95,8 +99,11 @@ pub(crate) async fn finish(
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let upload = resume(&permit, id, call.store).await?;
-    check_range(&permit, &upload, call.headers)?;
-    receive_and_finish(permit, upload, digest, call).await
+    let chunk = check_range(&permit, &upload, call.headers)?;
+    let begun = upload.offset();
+    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
+    check_length(chunk, upload.offset() - begun)?;
+    seal(&permit.after_body()?, upload, digest, call.recent).await
 }
 
 pub(crate) async fn cancel(
@@ -113,8 +120,17 @@ pub(crate) async fn cancel(
 
 async fn open(permit: &Permit<Push>, algorithm: Algorithm, store: &Store) -> Result<Response<ResponseBody>, ApiError> {
     let (repository, owner) = (permit.repository().clone(), permit.owner()?);
-    let id = blocking(store, move |store| Ok(store.start_upload(&repository, algorithm, &owner)?.id())).await?;
+    let id = blocking(store, move |store| Ok(begin(store, &repository, algorithm, &owner)?.id())).await?;
     Ok(session(StatusCode::ACCEPTED, permit.repository(), &id, 0))
+}
+
+fn begin(store: &Store, repository: &RepositoryName, algorithm: Algorithm, owner: &str) -> Result<Upload, StoreError> {
+    match store.start_upload(repository, algorithm, owner) {
+        Err(StoreError::TooManyUploads { .. }) if store.expire_uploads(CROWDED_AGE)? > 0 => {
+            store.start_upload(repository, algorithm, owner)
+        }
+        done => done,
+    }
 }
 
 async fn resume(permit: &Permit<Push>, id: UploadId, store: &Store) -> Result<Upload, ApiError> {
@@ -128,7 +144,7 @@ async fn receive_and_finish(
     digest: Digest,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let (permit, upload) = receive(permit, upload, call.body).await?;
+    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
     seal(&permit.after_body()?, upload, digest, call.recent).await
 }
 
@@ -144,17 +160,25 @@ async fn seal(
     Ok(created(permit.repository(), &digest))
 }
 
-/// Writes and hashes one batch on the blocking pool while the next is decrypted here.
+/// Writes and hashes one batch on the blocking pool while the next is decrypted here. The whole blob has `most` bytes
+/// at most.
 async fn receive(
     permit: Permit<Push>,
     upload: Upload,
     body: &mut RequestBody,
+    most: u64,
 ) -> Result<(Permit<Push>, Upload), ApiError> {
+    let too_large = || ApiError::TooLarge { limit: most };
+    let mut left = most.checked_sub(upload.offset()).ok_or_else(too_large)?;
+    if body.announced() > left {
+        return Err(too_large());
+    }
     let mut watch = Watch::new(permit);
     let mut writer = Writer::new(upload);
     let (mut batch, mut gathered) = (Vec::new(), 0);
     while let Some(bytes) = body.next().await? {
         watch.passed(bytes.len())?;
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
         gathered += bytes.len().max(PIECE_COST);
         batch.push(bytes);
         if gathered >= WRITE_BYTES {

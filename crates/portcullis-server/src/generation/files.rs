@@ -3,6 +3,7 @@
 //! Must not know which generation is in force.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,14 +12,14 @@ use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, per
 use portcullis_tls::{CaCrl, CaRejected, CrlFault, ServerTls, TrustStore};
 use time::OffsetDateTime;
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::crl_rules::CaTables;
 use crate::document::Problem;
 use crate::policy::Policy;
 use crate::watch::Stamps;
 
-/// A policy larger than this is none.
-const MAX_POLICY_BYTES: u64 = 1 << 20;
+/// A policy or a config larger than this is none.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Where everything lies.
 #[derive(Debug, Clone)]
@@ -27,12 +28,16 @@ pub(super) struct Files {
     key: PathBuf,
     trust: TrustDir,
     policy: PathBuf,
+    config: PathBuf,
+    /// What the server was started with.
+    mode: Mode,
 }
 
 /// Files in which nothing is wrong that keeps them from being in force.
 pub(super) struct Loaded {
     pub(super) tls: ServerTls,
     pub(super) policy: Policy,
+    pub(super) mode: Mode,
     pub(super) deny: Vec<DenyEntry>,
     pub(super) warnings: Vec<Problem>,
 }
@@ -44,13 +49,15 @@ impl Files {
             key: config.key.clone(),
             trust: TrustDir::new(&config.trust),
             policy: config.policy.clone(),
+            config: config.file.clone(),
+            mode: config.mode,
         }
     }
 
     pub(super) fn stamps(&self) -> Stamps {
         let deny = self.trust.deny_file();
         let (cas, pins, crls) = (self.trust.cas_dir(), self.trust.pins_dir(), self.trust.crls_dir());
-        Stamps::of(&[&self.certificate, &self.key, &self.policy, &deny], &[&cas, &pins, &crls])
+        Stamps::of(&[&self.certificate, &self.key, &self.policy, &self.config, &deny], &[&cas, &pins, &crls])
     }
 
     /// What can be read of the trust directory, whatever is wrong with the rest.
@@ -64,6 +71,7 @@ impl Files {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let pair = self.load_pair(&mut problems);
         let policy = self.load_policy(&mut problems);
+        let mode = self.load_mode(&mut problems);
         let cas = policy.as_ref().map(|policy| policy.cas().clone()).unwrap_or_default();
         let (files, findings) = self.trust.read();
         self.check_trust(&files, findings, &mut problems, &mut warnings);
@@ -81,7 +89,7 @@ impl Files {
             }
         });
         let loaded = match (tls, policy, problems.is_empty()) {
-            (Some(tls), Some(policy), true) => Ok(Loaded { tls, policy, deny: files.deny.clone(), warnings }),
+            (Some(tls), Some(policy), true) => Ok(Loaded { tls, policy, mode, deny: files.deny.clone(), warnings }),
             _ => Err(problems),
         };
         (files, loaded)
@@ -156,18 +164,23 @@ impl Files {
         store
     }
 
+    /// All else in the config file holds from the start on. A server that was given its configuration in another way
+    /// has no such file.
+    fn load_mode(&self, problems: &mut Vec<Problem>) -> Mode {
+        match read_text(&self.config) {
+            Ok(text) => match Config::parse(&self.config, &text) {
+                Ok(config) => return config.mode,
+                Err(found) => problems.extend(found),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => problems.push(Problem::new(&self.config, format!("the config cannot be read: {error}"))),
+        }
+        self.mode
+    }
+
     fn load_policy(&self, problems: &mut Vec<Problem>) -> Option<Policy> {
         check_owner(&self.policy, permissions::check_not_writable, problems);
-        let read = || {
-            let bytes = fs::metadata(&self.policy)?.len();
-            if bytes > MAX_POLICY_BYTES {
-                return Err(std::io::Error::other(format!(
-                    "it has {bytes} bytes, at most {MAX_POLICY_BYTES} are read"
-                )));
-            }
-            fs::read_to_string(&self.policy)
-        };
-        match read() {
+        match read_text(&self.policy) {
             Ok(text) => match Policy::parse(&self.policy, &text) {
                 Ok(policy) => return Some(policy),
                 Err(found) => problems.extend(found),
@@ -176,6 +189,15 @@ impl Files {
         }
         None
     }
+}
+
+/// The text of a file of bounded size.
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = fs::metadata(path)?.len();
+    if bytes > MAX_TEXT_BYTES {
+        return Err(io::Error::other(format!("it has {bytes} bytes, at most {MAX_TEXT_BYTES} are read")));
+    }
+    fs::read_to_string(path)
 }
 
 /// Refuses what others could have written or read; what is not there is somebody else's problem to report.

@@ -32,6 +32,34 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether a text that goes on after `text` and a separator can match.
+    pub(super) fn reaches_below(&self, text: &str) -> bool {
+        let globs = &self.components;
+        // The components that may come next; `**` may also be over.
+        let follow = |mut next: Vec<bool>| {
+            for at in 0..globs.len() {
+                next[at + 1] |= next[at] && globs[at] == "**";
+            }
+            next
+        };
+        let mut open = vec![false; globs.len() + 1];
+        open[0] = true;
+        open = follow(open);
+        for component in text.split(self.separator) {
+            let mut next = vec![false; globs.len() + 1];
+            for (at, pattern) in globs.iter().enumerate().filter(|(at, _)| open[*at]) {
+                match pattern.as_str() {
+                    "**" => next[at] = true,
+                    pattern => next[at + 1] |= glob(pattern, component),
+                }
+            }
+            open = follow(next);
+        }
+        open[..globs.len()].contains(&true)
+    }
+}
+
 /// Never more than the product of both lengths: names come from peers. Only the latest `**` has to take more, since
 /// whatever an earlier one could take, it can too.
 fn components_match(globs: &[String], components: &[&str]) -> bool {
@@ -64,6 +92,28 @@ mod tests {
 
     fn matches(pattern: &str, separator: char, text: &str) -> bool {
         Pattern::new(pattern, separator).expect(pattern).matches(text)
+    }
+
+    #[test]
+    fn what_may_lie_below() {
+        for (pattern, text, expected) in [
+            ("**", "a", true),
+            ("**", "a/b", true),
+            ("*", "a", false),
+            ("team/**", "team", true),
+            ("team/**", "team/a/b", true),
+            ("team/**", "other", false),
+            ("team/*", "team", true),
+            ("team/*", "team/a", false),
+            ("team/*/x", "team/a", true),
+            ("**/app", "a/b/c", true),
+            ("a/**/b/c", "a/x/b", true),
+            ("a/**/b/c", "b", false),
+            ("te*/x", "team", true),
+        ] {
+            let pattern = Pattern::new(pattern, '/').expect(pattern);
+            assert_eq!(pattern.reaches_below(text), expected, "{pattern:?} {text}");
+        }
     }
 
     #[test]

@@ -165,6 +165,10 @@ async fn with_tags_in_the_query() {
             }
         }
         let digest = sha256(EMPTY_INDEX);
+        let many = |n: usize| (0..n).map(|number| format!("tag=many-{number}")).collect::<Vec<_>>().join("&");
+        let path = format!("/v2/{repository}/manifests/{digest}");
+        conn.put(&format!("{path}?{}", many(32)), EMPTY_INDEX).await.expect(201);
+        conn.put(&format!("{path}?{}", many(33)), EMPTY_INDEX).await.expect_error(414, "UNSUPPORTED");
         let path = format!("/v2/{repository}/manifests/{digest}?tag=good&tag=-bad");
         conn.put(&path, EMPTY_INDEX).await.expect_error(400, "MANIFEST_INVALID");
         conn.head(&format!("/v2/{repository}/manifests/good")).await.expect(404);

@@ -25,6 +25,27 @@ async fn in_byte_order() {
     .await;
 }
 
+/// HEAD has what GET has, but the body.
+#[tokio::test]
+async fn asked_for_with_head() {
+    on_both(async |conn, repository| {
+        push_tags(conn, repository, &["a", "b"]).await;
+        for path in [
+            format!("/v2/{repository}/tags/list?n=1"),
+            "/v2/_catalog?n=1".to_owned(),
+            format!("/v2/{repository}/referrers/{}", crate::fixture::sha256(INDEX)),
+        ] {
+            let (got, head) = (conn.get(&path).await.expect(200), conn.head(&path).await.expect(200));
+            assert!(head.body.is_empty());
+            assert_eq!(head.header("content-length"), got.body.len().to_string(), "{path}");
+            for name in ["content-type", "link"] {
+                assert_eq!(head.headers.get(name), got.headers.get(name), "{path}");
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn pages() {
     on_both(async |conn, repository| {

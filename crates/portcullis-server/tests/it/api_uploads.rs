@@ -140,6 +140,21 @@ async fn a_chunk_of_another_size_than_it_says_is_not_kept() {
     .await;
 }
 
+/// The closing PUT is held to what it says too, and what was saved before it is not lost.
+#[tokio::test]
+async fn a_last_chunk_of_another_size_than_it_says() {
+    on_both(async |conn, repository| {
+        let location = conn.start_upload(repository).await;
+        conn.patch(&location, "ten bytes!").await.expect(202);
+        let path = format!("{location}?digest={}", sha256(b"ten bytes!more"));
+        for (range, status) in [("10-12", 400), ("10-14", 400), ("9-12", 416), ("10-13", 201)] {
+            let put = request("PUT", &path).header("content-range", range).body(full("more")).unwrap();
+            conn.send(put).await.expect(status);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn cancelled() {
     let home = on_both(async |conn, repository| {

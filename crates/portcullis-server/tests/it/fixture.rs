@@ -123,8 +123,17 @@ impl Home {
     }
 
     pub(crate) fn parse_config(&self) -> Result<Config, Vec<Problem>> {
-        let text = format!("{}\n[storage]\nreserve = \"0\"\n{}[limits]\n{}\n", self.top, self.storage, self.limits);
-        Config::parse(&self.path("config.toml"), &text)
+        Config::parse(&self.path("config.toml"), &self.config_text(""))
+    }
+
+    /// Puts the config file there, with `storage` added to what the server was started with.
+    pub(crate) fn write_config(&self, storage: &str) {
+        write_file(&self.path("config.toml"), self.config_text(storage).as_bytes(), 0o644);
+    }
+
+    fn config_text(&self, storage: &str) -> String {
+        let Self { top, storage: own, limits, .. } = self;
+        format!("{top}\n[storage]\nreserve = \"0\"\n{own}{storage}[limits]\n{limits}\n")
     }
 
     pub(crate) fn config(&self) -> Config {

@@ -39,8 +39,10 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     output::start_log(log_json);
     raise_descriptors(config.limits.connections);
+    let disk_threads = config.limits.disk_threads;
     let server = Server::open_with_output(config, output::lines())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(64).build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(disk_threads).build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let stopped = signals::stopped()?;
