@@ -15,6 +15,8 @@ mod api_referrers;
 mod api_tags;
 mod api_uploads;
 mod audit;
+
+mod conformance;
 mod crls;
 mod errors;
 mod explain;
