@@ -20,7 +20,7 @@ fn open(directory: &Path) -> Store {
 fn refused<T: std::fmt::Debug>(done: Result<T, StoreError>, by: &str) {
     match done {
         Err(StoreError::TagImmutable { tag, rule, .. }) => {
-            assert_eq!((tag.as_str(), rule.as_str()), (by, "release:v*"))
+            assert_eq!((tag.as_str(), rule.as_str()), (by, "release:v*"));
         }
         other => panic!("not refused: {other:?}"),
     }

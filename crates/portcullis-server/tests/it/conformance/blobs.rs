@@ -37,7 +37,7 @@ impl Way {
         }
         let start = match digest.algorithm() {
             Algorithm::Sha256 => uploads,
-            algorithm => format!("{uploads}?digest-algorithm={algorithm}"),
+            Algorithm::Sha512 => format!("{uploads}?digest-algorithm=sha512"),
         };
         let location = conn.post(&start, "").await.expect(202).location();
         match self {
@@ -116,24 +116,27 @@ async fn check_missing(conn: &Conn, repository: &str, digest: &Digest) {
     conn.head(&path).await.expect(404);
 }
 
+/// One blob in one way: missing, pushed, pulled, pushed again, deleted.
+async fn check_life(conn: &Conn, repository: &str, way: Way, algorithm: Algorithm, bytes: &[u8]) {
+    let digest = Digest::of(algorithm, bytes);
+    check_missing(conn, repository, &digest).await;
+    let answer = way.push(conn, repository, &digest, bytes).await.expect(201);
+    assert_eq!(answer.location(), format!("/v2/{repository}/blobs/{digest}"), "{way:?}");
+    check_pull(conn, repository, &digest, bytes).await;
+    // What is there already is no error.
+    way.push(conn, repository, &digest, bytes).await.expect(201);
+    conn.delete(&format!("/v2/{repository}/blobs/{digest}")).await.expect(202);
+    check_missing(conn, repository, &digest).await;
+}
+
 #[tokio::test]
 async fn get_missing_then_every_way_to_push_then_delete() {
     on_both(async |conn, repository| {
-        let empty_json = b"{}".to_vec();
-        for (number, algorithm) in (0..).zip(ALGORITHMS) {
-            for (way_number, way) in (0..).zip(Way::ALL) {
-                let random = random_bytes(10 * number + way_number, 6001);
-                for bytes in [random, empty_json.clone(), Vec::new()] {
-                    let digest = Digest::of(algorithm, &bytes);
-                    check_missing(conn, repository, &digest).await;
-                    let answer = way.push(conn, repository, &digest, &bytes).await.expect(201);
-                    assert_eq!(answer.location(), format!("/v2/{repository}/blobs/{digest}"), "{way:?}");
-                    check_pull(conn, repository, &digest, &bytes).await;
-                    // Again: what is there already is no error.
-                    way.push(conn, repository, &digest, &bytes).await.expect(201);
-                    conn.delete(&format!("/v2/{repository}/blobs/{digest}")).await.expect(202);
-                    check_missing(conn, repository, &digest).await;
-                }
+        for (seed, way) in (0..).zip(Way::ALL) {
+            for algorithm in ALGORITHMS {
+                check_life(conn, repository, way, algorithm, &random_bytes(seed, 6001)).await;
+                check_life(conn, repository, way, algorithm, b"{}").await;
+                check_life(conn, repository, way, algorithm, b"").await;
             }
         }
     })

@@ -49,7 +49,7 @@ pub(super) const SETS: [(&str, Build); 22] = [
     ("large-manifest", large_manifest),
     ("index", |set| drop(index(set))),
     ("nested-index", nested_index),
-    ("empty-index", |set| drop(set.index(vec![], "empty-index", plain))),
+    ("empty-index", |set| drop(set.index(&[], "empty-index", plain))),
     ("artifact", |set| drop(set.artifact(true, "artifact", plain))),
     ("artifact-index", artifact_index),
     ("artifact-without-layers", |set| drop(set.artifact(false, "artifact-without-layers", plain))),
@@ -101,7 +101,7 @@ impl DataSet {
         self.manifest(layer, tag, change);
     }
 
-    fn index(&mut self, manifests: Vec<Value>, tag: &str, change: impl FnOnce(&mut Value)) -> Value {
+    fn index(&mut self, manifests: &[Value], tag: &str, change: impl FnOnce(&mut Value)) -> Value {
         let mut index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
         change(&mut index);
         self.push(&index, tag)
@@ -153,13 +153,13 @@ fn platform(mut descriptor: Value, architecture: &str) -> Value {
 
 fn index(set: &mut DataSet) -> Value {
     let children = ["amd64", "arm64"].map(|architecture| platform(set.manifest(LAYER_GZIP, "", plain), architecture));
-    set.index(children.to_vec(), "index", plain)
+    set.index(&children, "index", plain)
 }
 
 fn nested_index(set: &mut DataSet) {
     let inner = index(set);
     let image = set.manifest(LAYER_GZIP, "", plain);
-    set.index(vec![inner, image], "nested-index", plain);
+    set.index(&[inner, image], "nested-index", plain);
 }
 
 fn large_manifest(set: &mut DataSet) {
@@ -171,8 +171,8 @@ fn large_manifest(set: &mut DataSet) {
 }
 
 fn artifact_index(set: &mut DataSet) {
-    let children = vec![set.artifact(true, "", plain), set.artifact(true, "", plain)];
-    set.index(children, "artifact-index", |index| index["artifactType"] = json!("application/vnd.example.artifact"));
+    let children = [set.artifact(true, "", plain), set.artifact(true, "", plain)];
+    set.index(&children, "artifact-index", |index| index["artifactType"] = json!("application/vnd.example.artifact"));
 }
 
 fn artifacts_with_subject(set: &mut DataSet) {
@@ -191,7 +191,7 @@ fn artifacts_with_subject(set: &mut DataSet) {
 
 fn index_with_subject(set: &mut DataSet) {
     let subject = index(set);
-    set.index(vec![], "index-with-subject", |index| index["subject"] = subject);
+    set.index(&[], "index-with-subject", |index| index["subject"] = subject);
 }
 
 fn missing_subject(set: &mut DataSet) {
@@ -220,7 +220,7 @@ fn custom_fields(set: &mut DataSet) {
         image["layers"][0]["org.example.field"] = json!(1.5e300);
         image["config"]["org.example.field"] = Value::Null;
     });
-    set.index(vec![child], "custom-fields-index", |index| index["org.example.field"] = json!([{}]));
+    set.index(&[child], "custom-fields-index", |index| index["org.example.field"] = json!([{}]));
 }
 
 fn no_layers(set: &mut DataSet) {
@@ -231,7 +231,7 @@ fn no_layers(set: &mut DataSet) {
 fn sparse_index(set: &mut DataSet) {
     let present = platform(set.manifest(LAYER_GZIP, "", plain), "amd64");
     let absent = json!({"mediaType": IMAGE, "digest": Digest::of(set.algorithm, b"not mirrored"), "size": 12});
-    set.index(vec![present, platform(absent, "riscv64")], "sparse-index", plain);
+    set.index(&[present, platform(absent, "riscv64")], "sparse-index", plain);
 }
 
 fn sha512(set: &mut DataSet) {
