@@ -128,7 +128,6 @@ impl Denied {
     pub(crate) fn for_the_operator(&self) -> String {
         match self {
             Self::Refused { refusal, .. } => refusal.to_string(),
-            Self::Refused(refusal) => refusal.to_string(),
             Self::NotAllowed { .. } | Self::ReadOnly => self.to_string(),
         }
     }
