@@ -62,9 +62,10 @@ pub(super) fn find(
     addresses: &[IpAddr],
 ) -> Vec<EngineFacts> {
     let mut found = installed(wanted, around);
+    let packages = packages(around.root);
     for profile in wanted {
         if !found.iter().any(|(known, ..)| known.name == profile.name) {
-            found.push((profile, None, Vec::new()));
+            found.push((profile, traced_version(profile, &packages), Vec::new()));
         }
     }
     if found.is_empty() {
@@ -76,6 +77,13 @@ pub(super) fn find(
         EngineFacts { profile, version, programs, prediction }
     };
     found.into_iter().map(look).collect()
+}
+
+/// The version that is installed, though it may use its other image store.
+fn traced_version(profile: &EngineProfile, packages: &[(String, String)]) -> Option<Version> {
+    let name = if profile.name == EngineProfile::DOCKER_CONTAINERD.name { "docker" } else { profile.name };
+    let trace = TRACES.iter().find(|trace| trace.profile == name)?;
+    trace.packages.iter().find_map(|package| version_of(packages, package))
 }
 
 fn installed(wanted: &[&'static EngineProfile], around: Surroundings<'_>) -> Vec<Found> {

@@ -279,3 +279,54 @@ fn the_servers_own_reason_is_shown() {
     check(&report, &["D68"], &["the registry answered 401: revoked: deny:3"]);
     assert!(!report.to_text(PLAIN).contains('\u{202e}'));
 }
+
+#[test]
+fn a_product_between_us_and_the_registry() {
+    let mut machine = machine();
+    let product = Authority::new("Zscaler Root CA");
+    let registry = start(&product.server(&[], &[LOOPBACK]), Clients::NotAsked, ok);
+    files(&mut machine, &registry.host(), None);
+    check(&ask(&machine), &["D66", "D65"], &["issued by CN=Zscaler Root CA", "NO_PROXY"]);
+}
+
+/// Podman reads the token server's own directory.
+#[test]
+fn a_token_server_that_is_there_is_judged_by_its_own_directory() {
+    // The registry's answer is a plain function: the one port that it needs comes from outside.
+    static PORT: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+    let mut machine = machine();
+    let elsewhere = Authority::new("CA of the token server");
+    let token = start(&elsewhere.server(&["localhost"], &[LOOPBACK]), Clients::NotAsked, ok);
+    PORT.set(token.address.port()).unwrap();
+    let challenge = |_: &str| {
+        let realm = format!("https://127.0.0.1:{}/token", PORT.get().unwrap());
+        answer(401, "Unauthorized", &format!("WWW-Authenticate: Bearer realm=\"{realm}\"\r\n"), "{}")
+    };
+    let registry = start(&server(&machine), Clients::NotAsked, challenge);
+    files(&mut machine, &registry.host(), None);
+    check(&ask(&machine), &["D69"], &["whose certificate is not trusted"]);
+    elsewhere.write_ca(&machine.host_directory(&token.host()));
+    check(&ask(&machine), &[], &["which is trusted"]);
+}
+
+/// What a server chose to be called is shown, and nothing else.
+#[test]
+fn a_hostile_registry() {
+    let mut machine = machine();
+    let name = "$(id)\u{1b}[2J\u{202e}";
+    let hostile = Authority::new(name);
+    let spec = LeafSpec { cn: Some(name.to_owned()), ..LeafSpec::server(&["a.test"], &[]) };
+    let said = |_: &str| answer(403, "Forbidden", "", "\u{1b}]0;x\u{7}");
+    let registry = start(&hostile.issue(&spec), Clients::From(hostile.cert_der().to_vec()), said);
+    files(&mut machine, &registry.host(), None);
+    hostile.pair.write_crt(&machine.host_directory(&registry.host()), "hostile");
+    let report = ask(&machine);
+    let text = report.to_text(PLAIN);
+    assert!(text.contains("$(id)\\u{1b}[2J\\u{202e}"), "{text}");
+    assert!(!text.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text}");
+    for finding in &report.findings {
+        if let portcullis_certs::Fix::Run(command) = &finding.fix {
+            assert!(!command.to_string().contains("id"), "{command}");
+        }
+    }
+}

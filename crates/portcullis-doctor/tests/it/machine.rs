@@ -21,6 +21,8 @@ pub(crate) struct Machine {
 impl Machine {
     /// Debian 12 with its Docker and Podman, and nothing else.
     pub(crate) fn new() -> Self {
+        // What the machine's directories may be must not hang on the shell that runs the tests.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let dir = tempfile::tempdir().unwrap();
         let uid = rustix::process::geteuid().as_raw();
         let environment = Environment { uid, home: Some("/root".into()), ..Environment::default() };
@@ -138,7 +140,9 @@ fn command_without_root(command: &ShellCommand, root: &Path) -> ShellCommand {
 
 /// Paths, dates, key identifiers and ports of this run.
 pub(crate) fn clean(text: &str, root: &Path) -> String {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let text = text.replace(root.to_str().unwrap(), "");
+    let text = text.replace(&format!("owner {uid}, group {gid}"), "owner [UID], group [GID]");
     let mut out = String::new();
     let mut rest = text.as_str();
     while let Some(c) = rest.chars().next() {

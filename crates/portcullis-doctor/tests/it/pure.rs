@@ -3,7 +3,7 @@
 use crate::machine::{HOST, Machine, lasting};
 use portcullis_certs::{EngineProfile, Severity, Version};
 use portcullis_doctor::{Environment, Facts, Options, Reach, Target, examine, gather};
-use portcullis_testkit::pki::write_file;
+use portcullis_testkit::pki::{Authority, LeafSpec, write_file};
 use std::fs;
 use time::{Duration, OffsetDateTime};
 
@@ -158,4 +158,50 @@ fn days_before_the_end() {
         facts.now = ends - before;
         assert_eq!(found(&facts, "D40").len(), expected, "{before}");
     }
+}
+
+#[test]
+fn an_engine_that_is_asked_for_keeps_its_version() {
+    let machine = Machine::new();
+    let target: Target = HOST.parse().unwrap();
+    let options = Options {
+        root: machine.root().to_owned(),
+        reach: Reach::Files,
+        engines: vec![&EngineProfile::DOCKER_CONTAINERD],
+    };
+    let facts = gather(&target, &options, &Environment::default(), OffsetDateTime::now_utc());
+    assert_eq!(facts.engines[0].version, Some(Version::new(20, 10, 24)));
+}
+
+#[test]
+fn what_peers_refuse_in_a_certificate() {
+    let machine = Machine::new();
+    let directory = machine.directory();
+    let long = LeafSpec { serial: Some(vec![1; 21]), ..lasting("long") };
+    machine.ca.issue(&long).write_pair(&directory, "client");
+    let what = found(&machine.facts(Reach::Files), "D45");
+    assert_eq!(what, ["warning certificate `CN=long`: its serial number has 21 octets, 20 are allowed"]);
+    let twenty = LeafSpec { serial: Some(vec![1; 20]), ..lasting("twenty") };
+    machine.ca.issue(&twenty).write_pair(&directory, "client");
+    assert_eq!(found(&machine.facts(Reach::Files), "D45"), [""; 0]);
+}
+
+#[test]
+fn a_constrained_ca_is_told() {
+    let machine = Machine::new();
+    let spec = LeafSpec { permitted_dns: vec!["test".to_owned()], ..LeafSpec::authority("only .test") };
+    Authority::from_spec(&spec).write_ca(&machine.directory());
+    assert_eq!(found(&machine.facts(Reach::Files), "D46"), ["note CA `CN=only .test` is constrained to certain names"]);
+}
+
+#[test]
+fn nerdctl_takes_default_first() {
+    let mut machine = Machine::new();
+    machine.engine("usr/local/bin/nerdctl", "nerdctl", "2.1.0");
+    machine.target = "registry.test".to_owned();
+    for name in ["_default", "registry.test"] {
+        machine.ca.write_ca(&machine.root().join("etc/containerd/certs.d").join(name));
+    }
+    let what = found(&machine.facts(Reach::Files), "D11");
+    assert_eq!(what.len(), 1, "{what:?}");
 }
