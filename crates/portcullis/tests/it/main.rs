@@ -35,6 +35,7 @@ mod own_ca;
 mod policy_check;
 mod port_443;
 mod refusals;
+mod resumption;
 mod revoked;
 mod roots;
 mod stop;
