@@ -16,9 +16,9 @@ use portcullis_certs::{Certificate, Visible};
 use prometheus_client::metrics::counter::Counter;
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::events::audit_writer::{self, Sink};
-use crate::status::rfc3339;
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
@@ -180,7 +180,9 @@ impl Audit {
 /// A line with its line feed, as the writer wants it.
 pub(super) fn line(event: &str, record: &Record) -> Vec<u8> {
     let now = OffsetDateTime::now_utc();
-    let line = Line { time: rfc3339(now.truncate_to_millisecond()), event, record };
+    // Fails only outside of the years 0 to 9999.
+    let time = now.truncate_to_millisecond().format(&Rfc3339).unwrap_or_default();
+    let line = Line { time, event, record };
     // Plain structs of texts and numbers always serialise.
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
     bytes.push(b'\n');

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::events::audit::{Text, listed};
 use crate::generation::Generation;
+use crate::status::rfc3339;
 
 /// Both lists are bounded as an audit line's are.
 pub(super) struct Changes {
@@ -30,7 +31,11 @@ fn certificates(generation: &Generation) -> BTreeSet<String> {
     let trusted = generation.tls.trust().certificates();
     let trusted = trusted.map(|(by, certificate)| format!("{by} {}", certificate.fingerprint()));
     let own = generation.tls.chain().first().map(|leaf| format!("server certificate {}", leaf.fingerprint()));
-    trusted.chain(own).collect()
+    let crls = generation.tls.trust().crls().map(|crl| {
+        let number = crl.list.number().map_or_else(|| "without a number".to_owned(), ToString::to_string);
+        format!("crl:{} {number} until {}", crl.ca, rfc3339(crl.list.next_update()))
+    });
+    trusted.chain(own).chain(crls).collect()
 }
 
 fn deny(generation: &Generation) -> BTreeSet<String> {

@@ -171,7 +171,7 @@ fn register_trust(page: &mut Registry, inside: &Inside) {
     }
     page.register(
         "days_left",
-        "Days until the end of the server's certificate and of the client CA that ends first",
+        "Days until the end of the server's certificate, and of the client CA and the revocation list that end first",
         days,
     );
 }
@@ -181,7 +181,9 @@ fn ends(generation: &Generation) -> impl Iterator<Item = (&'static str, OffsetDa
     let own = generation.tls.chain().iter().map(|certificate| certificate.facts().not_after).min();
     let cas = generation.tls.trust().certificates().filter(|(by, _)| matches!(by, portcullis_tls::TrustedBy::Ca(_)));
     let ca = cas.map(|(_, certificate)| certificate.facts().not_after).min();
-    own.map(|end| ("server_certificate", end)).into_iter().chain(ca.map(|end| ("client_ca", end)))
+    let crl = generation.tls.trust().crls().map(|crl| crl.list.next_update()).min();
+    let all = [("server_certificate", own), ("client_ca", ca), ("crl", crl)];
+    all.into_iter().filter_map(|(of, end)| end.map(|end| (of, end)))
 }
 
 fn register_clients(page: &mut Registry, inside: &Inside) {
@@ -204,6 +206,7 @@ fn register_store(page: &mut Registry, inside: &Inside) {
     let damaged: Counter = Counter::default();
     damaged.inc_by(health.damaged);
     page.register("store_damaged", "Damaged links and manifests met, treated as absent", damaged);
+    gauge(page, "warnings", "What portcullis status calls degraded, in number", status::degraded(inside).len());
     gauge(page, "ready", "1 while /readyz answers 200", usize::from(status::not_ready(inside).is_empty()));
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use portcullis_testkit::image::random_bytes;
-use portcullis_testkit::pki::{Authority, LeafSpec, Pair, recipe_shaped};
+use portcullis_testkit::pki::{Authority, CrlSpec, LeafSpec, Pair, recipe_shaped};
 use time::OffsetDateTime;
 
 use crate::client::{Conn, Protocol, empty, request, stream};
@@ -48,6 +48,7 @@ const _: () = assert!(PATIENCE.as_secs() > 2 * LIFE.as_secs());
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     DenyLine,
+    Crl,
     PinRemoved,
     CaRemoved,
     PolicyChange,
@@ -67,7 +68,7 @@ impl Cause {
     /// What a new handshake is refused with; `None`: it is not refused.
     fn alert(self) -> Option<&'static str> {
         match self {
-            Self::DenyLine => Some("CertificateRevoked"),
+            Self::DenyLine | Self::Crl => Some("CertificateRevoked"),
             Self::PinRemoved | Self::CaRemoved => Some("UnknownCA"),
             Self::Expiry => Some("CertificateExpired"),
             Self::PolicyChange => None,
@@ -105,6 +106,12 @@ impl Cell {
         match self.cause {
             Cause::DenyLine => {
                 fs::write(home.path("trust/deny"), format!("{}  # test\n", fingerprint(&self.guest))).unwrap();
+            }
+            Cause::Crl => {
+                let list = self.guests.crl(&CrlSpec::new(7, &[&self.guest]));
+                fs::create_dir_all(home.path("trust/crls")).unwrap();
+                fs::write(home.path("new.crl"), list).unwrap();
+                fs::rename(home.path("new.crl"), home.path("trust/crls/guests.crl")).unwrap();
             }
             Cause::PinRemoved => home.remove_pin("guest"),
             Cause::CaRemoved => fs::rename(home.path("trust/cas/guests.crt"), home.path("guests.crt")).unwrap(),
@@ -274,6 +281,7 @@ macro_rules! cells {
 
 cells! {
     deny_line: DenyLine,
+    crl: Crl,
     pin_removed: PinRemoved,
     ca_removed: CaRemoved,
     policy_change: PolicyChange,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis_server::admin;
-use portcullis_testkit::pki::{Authority, LeafSpec};
+use portcullis_testkit::pki::{Authority, CrlSpec, LeafSpec};
 use time::OffsetDateTime;
 
 use crate::admin::{probe, status, with_probe};
@@ -126,6 +126,15 @@ async fn reloads_and_ends() {
     let own = value(&page, "portcullis_days_left{of=\"server_certificate\"}").unwrap();
     let ca = value(&page, "portcullis_days_left{of=\"client_ca\"}").unwrap();
     assert!((29.0..30.5).contains(&own) && (3600.0..3651.0).contains(&ca), "{page}");
+    assert_eq!(value(&page, "portcullis_days_left{of=\"crl\"}"), None, "{page}");
+    site.home.write_policy("[[rule]]\nca = \"clients\"\nrepositories = [\"**\"]\nallow = [\"pull\"]\n");
+    site.home.write_crl("clients", &CrlSpec::new(1, &[]));
+    site.handle.reload().unwrap();
+    let with_list = self::page(address).await;
+    let crl = value(&with_list, "portcullis_days_left{of=\"crl\"}").unwrap();
+    assert!((6.0..7.1).contains(&crl), "{with_list}");
+    site.home.write_policy("[[rule]]\nca = 5\n");
+    site.handle.reload().unwrap_err();
     // Ready all the same, and says on this machine what is wrong, with file and line.
     let ready = probe(address, "GET /readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("policy.toml:2"), "{ready}");
