@@ -5,6 +5,7 @@
 
 mod buildkitd_toml;
 mod containerd_config;
+pub mod edit;
 mod hosts_toml;
 mod registries_yaml;
 mod tree;

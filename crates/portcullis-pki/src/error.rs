@@ -23,7 +23,10 @@ pub enum PkiError {
         text: String,
     },
     /// Not one of [`Engine::ALL`](crate::install::Engine::ALL).
-    #[error("`{}` is no engine that can be installed for: use docker or podman", Visible(text))]
+    #[error(
+        "`{}` is no engine that can be installed for: use docker, podman, containerd, buildkit or k3s",
+        Visible(text)
+    )]
     UnknownEngine {
         /// What was typed, cut to 60 characters.
         text: String,
@@ -282,6 +285,12 @@ pub enum PkiError {
     InstallRefused {
         /// All of it.
         conflicts: Vec<Conflict>,
+    },
+    /// Not a name for the files of a pair.
+    #[error("`{}` cannot be the name of a pair: 1 to 64 of A-Z a-z 0-9 . _ -, and no dot at the start", Visible(text))]
+    PairName {
+        /// What was typed, cut to 64 characters.
+        text: String,
     },
     /// The target changed between the plan and its execution.
     #[error("{path} changed while the files were installed; run the command again", path = path.display())]

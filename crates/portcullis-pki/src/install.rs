@@ -1,11 +1,15 @@
 //! Puts a client's directory where an engine reads it: plan, apply, read back through the engine's own profile.
 //!
-//! Never replaces a file that it did not write: see `record`. Knows where engines look from their profiles in
+//! Never replaces a file that it did not write: see `record`. What it adds to an engine's configuration file is in `config`,
+//! how all of it goes away again in [`uninstall`]. Knows where engines look from their profiles in
 //! `portcullis-certs`, see `place`.
 
+mod config;
 mod place;
 mod record;
+pub mod uninstall;
 
+pub use config::ConfigChange;
 pub use place::{Engine, Scope};
 
 use std::collections::HashSet;
@@ -18,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use portcullis_certs::RegistryHost;
 use portcullis_certs::{
-    CertsLocation, EngineProfile, Fault, Finding, Fingerprint, HostCerts, Severity, ShellCommand, permissions,
-    read_host_certs,
+    Certificate, CertsLocation, EngineProfile, EngineUser, Fault, Finding, Fingerprint, HostCerts, Prediction,
+    Severity, ShellCommand, Situation, Visible, pem, permissions, predict, read_host_certs,
 };
 use time::OffsetDateTime;
 
@@ -46,6 +50,20 @@ pub struct InstallRequest<'a> {
     pub root: Option<&'a Path>,
     /// Where to record what was written; a file, made with its directory if it is missing.
     pub record: &'a Path,
+    /// What to do where there is another client's pair.
+    pub pairs: OtherPairs<'a>,
+}
+
+/// What to do where a directory has another client's pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OtherPairs<'a> {
+    /// Nothing is installed.
+    #[default]
+    Stop,
+    /// The new pair goes beside it, as `<NAME>.cert` and `<NAME>.key`.
+    Add(&'a str),
+    /// One that we wrote earlier is replaced, also where it is another client's. One that we did not write is not.
+    Replace,
 }
 
 /// What [`apply`] will do. Holds the private key: it is not in its `Debug` text.
@@ -57,6 +75,10 @@ pub struct Plan {
     pub directory: PathBuf,
     /// One step per file.
     pub steps: Vec<Step>,
+    /// What is added to the engine's configuration file.
+    pub config: Option<ConfigChange>,
+    root: PathBuf,
+    scope: Scope,
     host: RegistryHost,
     record: PathBuf,
     is_new_directory: bool,
@@ -103,6 +125,22 @@ pub enum Conflict {
         /// The file.
         path: PathBuf,
     },
+    /// We wrote it earlier, for another client.
+    OtherClient {
+        /// The file.
+        path: PathBuf,
+        /// Whom its certificate names.
+        old: String,
+        /// Whom the new one names.
+        new: String,
+    },
+    /// The engine's configuration file cannot be added to.
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Not a regular file.
     NotAFile {
         /// What is in the way.
@@ -122,6 +160,8 @@ pub struct Installed {
     pub certs: HostCerts,
     /// What the engine would find wrong, and the directories for this host that it does not read any more.
     pub findings: Vec<Finding>,
+    /// What the engine makes of all its files for this host now.
+    pub prediction: Prediction,
 }
 
 /// Looks at everything and changes nothing. What `--dry-run` shows.
@@ -143,6 +183,7 @@ pub struct Installed {
 ///     scope: &Scope::System,
 ///     root: Some(&image),
 ///     record: &record,
+///     pairs: Default::default(),
 /// };
 /// let installed = apply(&plan(&request, now)?, now)?;
 /// assert_eq!(installed.certs.directory, Some(image.join("etc/docker/certs.d/registry.test:5443")));
@@ -159,21 +200,61 @@ pub fn plan(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Plan, P
     let mut conflicts = links_below_root(request.root, &directory)?;
     let names = conflicts.is_empty().then(|| list(&directory)).transpose()?.flatten();
     let is_new_directory = names.is_none();
-    conflicts.extend(names.into_iter().flatten().filter(is_foreign_pair).map(|path| Conflict::ForeignPair { path }));
+    let targets = targets(request.pairs, &directory, &contents)?;
+    if !matches!(request.pairs, OtherPairs::Add(_)) {
+        let foreign = names.into_iter().flatten().filter(is_foreign_pair);
+        conflicts.extend(foreign.map(|path| Conflict::ForeignPair { path }));
+    }
     let mut steps = Vec::new();
-    for ((name, mode), contents) in FILES.into_iter().zip(contents) {
-        let path = directory.join(name);
+    for ((path, (_, mode)), contents) in targets.into_iter().zip(FILES).zip(contents) {
         match change(&path, mode, &contents, &record)? {
             Ok(change) => steps.push(Step { path, mode, change, contents }),
             Err(conflict) => conflicts.push(conflict),
         }
     }
+    conflicts.extend(steps.iter().filter_map(|step| other_client(request.pairs, step)));
+    let config = match config::plan(request, &directory, &steps)? {
+        Ok(config) => config,
+        Err(conflict) => {
+            conflicts.push(conflict);
+            None
+        }
+    };
     if !conflicts.is_empty() {
         return Err(PkiError::InstallRefused { conflicts });
     }
     let (host, record) = (request.host.clone(), request.record.to_owned());
     let masked = request.masked(&directory);
-    Ok(Plan { engine: request.engine, directory, steps, host, record, is_new_directory, masked })
+    let root = request.root.unwrap_or(Path::new("/")).to_owned();
+    let scope = request.scope.clone();
+    Ok(Plan { engine: request.engine, directory, steps, config, root, scope, host, record, is_new_directory, masked })
+}
+
+/// Where the three files go, in the order of [`FILES`].
+fn targets(pairs: OtherPairs<'_>, directory: &Path, contents: &[Vec<u8>]) -> Result<Vec<PathBuf>, PkiError> {
+    let OtherPairs::Add(name) = pairs else { return Ok(FILES.map(|(name, _)| directory.join(name)).to_vec()) };
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.bytes().all(sound) {
+        return Err(PkiError::PairName { text: name.chars().take(64).collect() });
+    }
+    // Somebody's ca.crt stays what it is; ours goes beside it, and both are roots.
+    let ca = directory.join("ca.crt");
+    let is_same = fs::read(&ca).map_or(true, |present| Some(&present) == contents.first());
+    let ca = if is_same { ca } else { directory.join(format!("{name}.crt")) };
+    Ok(vec![ca, directory.join(format!("{name}.key")), directory.join(format!("{name}.cert"))])
+}
+
+/// A certificate of ours that would be replaced by one with another name.
+fn other_client(pairs: OtherPairs<'_>, step: &Step) -> Option<Conflict> {
+    let is_certificate = step.path.extension().is_some_and(|extension| extension == "cert");
+    let replaces = matches!(step.change, Change::Replace { .. });
+    if !is_certificate || !replaces || pairs == OtherPairs::Replace {
+        return None;
+    }
+    let subject = |certificates: Vec<Certificate>| certificates.first().map(|leaf| leaf.facts().subject.to_string());
+    let old = subject(pem::read_certificates(&step.path).0)?;
+    let new = subject(pem::certificates(&step.contents, &step.path).0)?;
+    (old != new).then(|| Conflict::OtherClient { path: step.path.clone(), old, new })
 }
 
 /// Does what the plan says and reads the directory back as the engine does.
@@ -187,17 +268,31 @@ pub fn apply(plan: &Plan, now: OffsetDateTime) -> Result<Installed, PkiError> {
     } else {
         publish_files(plan)?;
     }
+    if let Some(config) = &plan.config {
+        config::apply(config, &plan.record, plan.host.as_str(), plan.engine)?;
+    }
+    Ok(read_back(plan, now))
+}
+
+/// What the engine will read, through its own profile.
+fn read_back(plan: &Plan, now: OffsetDateTime) -> Installed {
     let location = CertsLocation::HostDirectory(&plan.directory);
-    let (certs, mut findings) = read_host_certs(plan.engine.profile(), location, &plan.host, now);
+    let (certs, found) = read_host_certs(plan.engine.directory_profile(), location, &plan.host, now);
+    let mut situation = Situation::here(&plan.root, now);
+    if let Scope::User { home, config_home } = &plan.scope {
+        situation.user = EngineUser::Rootless { home, config_home: config_home.as_deref() };
+    }
+    let prediction = predict(plan.engine.profile(), &situation, &plan.host);
+    let mut findings = if plan.engine.has_config() { prediction.findings.clone() } else { found };
     let masked = |path: &PathBuf| Finding::new(path, Severity::Warning, Fault::Masked { by: plan.directory.clone() });
     findings.extend(plan.masked.iter().map(masked));
-    Ok(Installed { certs, findings })
+    Installed { certs, findings, prediction }
 }
 
 impl Plan {
     /// Whether there is nothing to do.
     pub fn is_done(&self) -> bool {
-        self.steps.iter().all(|step| step.change == Change::AlreadySo)
+        self.config.is_none() && self.steps.iter().all(|step| step.change == Change::AlreadySo)
     }
 
     fn writes(&self) -> impl Iterator<Item = &Step> {
@@ -214,12 +309,18 @@ impl fmt::Debug for Step {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, why) = match self {
+            Self::OtherClient { path, old, new } => {
+                let (old, new) = (Visible(old), Visible(new));
+                return write!(f, "{} is {old}'s; to put {new} in its place: --replace", path.display());
+            }
+            Self::Config { path, why } => return write!(f, "{}: {why}", path.display()),
             Self::Foreign { path } => {
                 (path, "is there already and was not written by portcullis, or was changed since")
             }
-            Self::ForeignPair { path } => {
-                (path, "belongs to another client certificate; an engine sends the first that fits")
-            }
+            Self::ForeignPair { path } => (
+                path,
+                "belongs to another client certificate, and an engine sends the first that fits; --add NAME puts this one beside it",
+            ),
             Self::NotAFile { path } => (path, "is not a regular file"),
             Self::LinkBelowRoot { path } => (path, "is a symbolic link, which may lead out of the other root"),
         };
@@ -298,13 +399,9 @@ fn change(path: &Path, mode: u32, contents: &[u8], record: &Record) -> Result<Re
 }
 
 fn record_writes(plan: &Plan) -> Result<(), PkiError> {
-    let Some(parent) = plan.record.parent() else { return Ok(()) };
-    if plan.writes().next().is_none() {
-        return Ok(());
-    }
-    files::create_dir(parent, files::PRIVATE_DIR)?;
-    let append =
-        |step: &Step| record::append(&plan.record, plan.host.as_str(), &step.path, Fingerprint::of(&step.contents));
+    let append = |step: &Step| {
+        record::append(&plan.record, plan.host.as_str(), plan.engine, &step.path, Fingerprint::of(&step.contents))
+    };
     plan.writes().try_for_each(append)
 }
 

@@ -20,7 +20,7 @@ pub(crate) use cert::{CertCommand, CertLintArgs, CertNew, CertRevokeArgs, CertSh
 pub(crate) use config::{ConfigCommand, ConfigImportArgs};
 pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
-pub(crate) use install::{EngineWord, InstallArgs};
+pub(crate) use install::{EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Put a client's certificate where engines read it
     Install(InstallArgs),
+    /// Take away what install wrote for a registry, and nothing else
+    Uninstall(UninstallArgs),
     /// Say why engines do, or do not, use the certificates for a registry
     Doctor(DoctorArgs),
     /// Say what a code of the doctor's, or an engine's error text, means

@@ -17,6 +17,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod tags;
 pub(crate) mod trust;
+pub(crate) mod uninstall;
 pub(crate) mod up;
 
 mod ask;

@@ -17,6 +17,12 @@ pub enum Engine {
     Docker,
     /// Podman, skopeo, buildah, CRI-O.
     Podman,
+    /// containerd's CRI plugin, `ctr`, nerdctl.
+    Containerd,
+    /// BuildKit's daemon.
+    Buildkit,
+    /// k3s and RKE2.
+    K3s,
 }
 
 /// For whom the engine runs.
@@ -35,21 +41,41 @@ pub enum Scope {
 
 impl Engine {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Docker, Self::Podman];
+    pub const ALL: [Self; 5] = [Self::Docker, Self::Podman, Self::Containerd, Self::Buildkit, Self::K3s];
 
     /// The word after `--engine`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Containerd => "containerd",
+            Self::Buildkit => "buildkit",
+            Self::K3s => "k3s",
         }
     }
 
-    pub(super) const fn profile(self) -> &'static EngineProfile {
+    /// Its rules.
+    pub const fn profile(self) -> &'static EngineProfile {
         match self {
             Self::Docker => &EngineProfile::DOCKER,
             Self::Podman => &EngineProfile::PODMAN,
+            Self::Containerd => &EngineProfile::CONTAINERD,
+            Self::Buildkit => &EngineProfile::BUILDKIT,
+            Self::K3s => &EngineProfile::K3S,
         }
+    }
+
+    /// Whose rules hold for a directory of certificate files that a configuration names.
+    pub(super) const fn directory_profile(self) -> &'static EngineProfile {
+        match self {
+            Self::Docker | Self::Podman => self.profile(),
+            Self::Containerd | Self::Buildkit | Self::K3s => &EngineProfile::DOCKER_DOCS,
+        }
+    }
+
+    /// Whether a configuration file decides what is read.
+    pub(super) const fn has_config(self) -> bool {
+        matches!(self, Self::Containerd | Self::Buildkit | Self::K3s)
     }
 }
 
@@ -85,10 +111,23 @@ impl Scope {
 }
 
 impl InstallRequest<'_> {
-    /// The host's directory.
+    /// The host's directory; that of BuildKit and k3s is ours to choose, beside their configuration file.
     pub fn directory(&self) -> PathBuf {
         let first = self.roots().into_iter().next().unwrap_or_default();
-        first.join(self.engine.profile().directory_name(self.host))
+        let root = match self.engine {
+            Engine::Buildkit | Engine::K3s => first.with_file_name("certs.d"),
+            Engine::Docker | Engine::Podman | Engine::Containerd => first,
+        };
+        root.join(self.engine.profile().directory_name(self.host))
+    }
+
+    /// The engine's configuration file that must name the files.
+    pub(super) fn config_file(&self, directory: &Path) -> Option<PathBuf> {
+        match self.engine {
+            Engine::Docker | Engine::Podman => None,
+            Engine::Containerd => Some(directory.join("hosts.toml")),
+            Engine::Buildkit | Engine::K3s => self.roots().into_iter().next(),
+        }
     }
 
     /// The host's directories that the engine passes over once `directory` is there: it reads the first of them only.

@@ -1,12 +1,16 @@
 //! Installing a client's directory into the directories of engines, below another root.
 
+mod engines;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use portcullis_certs::RegistryHost;
 use portcullis_certs::{Fault, Severity};
 use portcullis_pki::PkiError;
-use portcullis_pki::install::{Change, Conflict, Engine, InstallRequest, Installed, Plan, Scope, apply, plan};
+use portcullis_pki::install::{
+    Change, Conflict, Engine, InstallRequest, Installed, OtherPairs, Plan, Scope, apply, plan,
+};
 use tempfile::TempDir;
 
 use crate::{client_directory, mode, names, now, set_mode};
@@ -16,6 +20,7 @@ struct Fixture {
     host: RegistryHost,
     engine: Engine,
     scope: Scope,
+    pairs: OtherPairs<'static>,
 }
 
 impl Fixture {
@@ -23,7 +28,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         client_directory(&dir.path().join("ci-7"));
         fs::create_dir(dir.path().join("root")).unwrap();
-        Self { dir, host: host.parse().unwrap(), engine, scope: Scope::System }
+        Self { dir, host: host.parse().unwrap(), engine, scope: Scope::System, pairs: OtherPairs::Stop }
     }
 
     fn docker() -> Self {
@@ -45,7 +50,7 @@ impl Fixture {
     fn with<T>(&self, act: impl FnOnce(&InstallRequest<'_>) -> T) -> T {
         let (from, root, record) = (self.from(), self.root(), self.record());
         let (host, engine, scope) = (&self.host, self.engine, &self.scope);
-        act(&InstallRequest { host, from: &from, engine, scope, root: Some(&root), record: &record })
+        act(&InstallRequest { host, from: &from, engine, scope, root: Some(&root), record: &record, pairs: self.pairs })
     }
 
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself has one lifetime, not any")]

@@ -18,7 +18,32 @@ pub(crate) struct InstallArgs {
     /// Another root, such as a mounted image
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// Put the pair beside another client's, as NAME.cert and NAME.key
+    #[arg(long, value_name = "NAME", conflicts_with = "replace")]
+    pub(crate) add: Option<String>,
+    /// Replace a pair that install wrote, also where it is another client's
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Do not ask the registry at the end whether it lets the client in
+    #[arg(long)]
+    pub(crate) no_proof: bool,
     /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `portcullis uninstall HOST`
+#[derive(Debug, clap::Args)]
+pub(crate) struct UninstallArgs {
+    /// The registry as it was typed at install: HOST or HOST:PORT
+    pub(crate) host: RegistryHost,
+    /// Only this engine's
+    #[arg(long, value_enum)]
+    pub(crate) engine: Option<EngineWord>,
+    /// The other root that was given at install
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -30,6 +55,13 @@ pub(crate) enum EngineWord {
     Docker,
     /// Podman, skopeo, buildah, CRI-O
     Podman,
-    /// Both
+    /// containerd, ctr, nerdctl
+    Containerd,
+    /// BuildKit's daemon: its buildkitd.toml is added to
+    Buildkit,
+    /// k3s and RKE2: registries.yaml is added to
+    #[value(name = "k3s")]
+    K3s,
+    /// Docker and Podman, and those of the others that are found
     All,
 }

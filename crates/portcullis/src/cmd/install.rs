@@ -4,17 +4,24 @@ use std::env;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
-use portcullis_certs::{Severity, ShellCommand};
+use portcullis_certs::{Reload, Row, Severity, ShellCommand};
+use portcullis_client::{CertsChoice, Client, ClientError, ClientOptions, Failure, Location, Retries};
 use portcullis_oci::RegistryHost;
-use portcullis_pki::install::{self, Change, Engine, InstallRequest, Plan, Scope};
+use portcullis_pki::install::{self, Change, Engine, InstallRequest, OtherPairs, Plan, Scope};
 use time::OffsetDateTime;
 
 use crate::args::{EngineWord, InstallArgs};
 use crate::output;
 
 /// Programs by which an engine is found. Those of one row read the same directories.
-const ENGINES: [(Engine, &[&str]); 2] =
-    [(Engine::Docker, &["dockerd", "docker"]), (Engine::Podman, &["podman", "skopeo", "buildah", "crio"])];
+const ENGINES: [(Engine, &[&str]); 5] = [
+    (Engine::Docker, &["dockerd", "docker"]),
+    (Engine::Podman, &["podman", "skopeo", "buildah", "crio"]),
+    // Docker brings a containerd of its own, which reads Docker's directories: only its own tools speak for another.
+    (Engine::Containerd, &["nerdctl", "crictl"]),
+    (Engine::Buildkit, &["buildkitd"]),
+    (Engine::K3s, &["k3s"]),
+];
 
 pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
     let now = OffsetDateTime::now_utc();
@@ -30,28 +37,83 @@ pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
             scope: &scope,
             root: args.root.as_deref(),
             record: &record,
+            pairs: other_pairs(args),
         };
         // Every engine is looked at before the first file is written.
         plans.push(install::plan(&request, now)?);
     }
     for plan in &plans {
         tell(plan, args.dry_run);
-        if args.dry_run {
-            continue;
+        if !args.dry_run {
+            put_in_place(plan, now)?;
         }
-        let installed = install::apply(plan, now)?;
-        for finding in &installed.findings {
-            output::warning(&format!("{finding}\n  {}", finding.fix()));
-        }
-        let fatal = installed.findings.iter().any(|finding| finding.severity == Severity::Fatal);
-        anyhow::ensure!(!fatal, "{} would refuse {}", plan.engine, plan.directory.display());
     }
     if args.dry_run {
         output::line("nothing was written (--dry-run)");
         return Ok(());
     }
     next(&args.host, &engines);
+    match plans.first() {
+        Some(plan) if args.root.is_none() && !args.no_proof => prove(&args.host, &plan.directory),
+        _ => Ok(()),
+    }
+}
+
+fn put_in_place(plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
+    let installed = install::apply(plan, now)?;
+    for finding in &installed.findings {
+        output::warning(&format!("{finding}\n  {}", finding.fix()));
+    }
+    let fatal = installed.findings.iter().any(|finding| finding.severity == Severity::Fatal);
+    anyhow::ensure!(!fatal, "{} would refuse {}", plan.engine, plan.directory.display());
+    let pairs = installed.prediction.registry().map_or(&[][..], |endpoint| endpoint.pairs.as_slice());
+    if pairs.len() > 1 {
+        let names: Vec<String> =
+            pairs.iter().filter_map(|pair| Some(pair.cert_path.file_name()?.display().to_string())).collect();
+        output::line(&format!(
+            "{}: tools in Go send the first of these that fits what the registry asks for, and no other: {}",
+            plan.engine,
+            names.join(", ")
+        ));
+    }
     Ok(())
+}
+
+/// The proof: a handshake with what was installed. A registry that cannot be reached proves nothing, and is no failure.
+fn prove(host: &RegistryHost, directory: &Path) -> anyhow::Result<()> {
+    let certs = CertsChoice { location: Location::HostDirectory(directory.to_owned()), ..CertsChoice::default() };
+    let retries = Retries { limit: 0, ..Retries::default() };
+    let options = ClientOptions { certs, retries, ..ClientOptions::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(Client::connect(host, &options)) {
+        Ok(client) => {
+            output::line(&format!("{host} lets {} in", client.pair_used().unwrap_or("everybody")));
+            Ok(())
+        }
+        Err(ref error @ ClientError::Connection { ref failure, .. }) if is_out_of_reach(failure) => {
+            let command = ShellCommand::new(["portcullis", "tags"]);
+            output::warning(&format!(
+                "{host} was not reached, so nothing is proved: {error}\n  when it can be reached: {command} {host}/NAME"
+            ));
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_out_of_reach(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::ConnectionRefused | Failure::Unreachable | Failure::TimedOut { .. } | Failure::NameNotFound { .. }
+    )
+}
+
+fn other_pairs(args: &InstallArgs) -> OtherPairs<'_> {
+    match (&args.add, args.replace) {
+        (Some(name), _) => OtherPairs::Add(name),
+        (None, true) => OtherPairs::Replace,
+        (None, false) => OtherPairs::Stop,
+    }
 }
 
 fn tell(plan: &Plan, dry_run: bool) {
@@ -71,16 +133,30 @@ fn tell(plan: &Plan, dry_run: bool) {
         };
         output::line(&format!("{}: {done} {} ({:04o})", plan.engine, step.path.display(), step.mode));
     }
+    if let Some(config) = &plan.config {
+        let does = if dry_run { "would add to" } else { "added to" };
+        output::line(&format!("{}: {does} {}:", plan.engine, config.path.display()));
+        config.added.lines().for_each(|line| output::line(&format!("  + {line}")));
+    }
 }
 
-/// No engine that reads these directories needs a restart: they are read for each pull and push.
+/// Certificate directories are read for each pull and push; some configuration files only at the start.
 fn next(host: &RegistryHost, engines: &[Engine]) {
-    output::line("in force at once, no restart is needed; try it:");
     for engine in engines {
-        let words: [&str; 2] = match engine {
-            Engine::Docker => ["docker", "pull"],
-            Engine::Podman => ["podman", "pull"],
-        };
+        let profile = engine.profile();
+        let reload = Row::at(profile.reload, profile.assumed).map_or(Reload::EachOperation, |row| row.holds);
+        match reload {
+            Reload::EachOperation => output::line(&format!("{engine}: in force at once, no restart is needed")),
+            Reload::ConfigAtStart { restart } => output::line(&format!("{engine}: in force after {restart}")),
+        }
+    }
+    let words = engines.iter().filter_map(|engine| match engine {
+        Engine::Docker => Some(["docker", "pull"]),
+        Engine::Podman => Some(["podman", "pull"]),
+        Engine::Containerd | Engine::K3s => Some(["crictl", "pull"]),
+        Engine::Buildkit => None,
+    });
+    for words in words {
         output::line(&format!("  {} {host}/NAME", ShellCommand::new(words)));
     }
     if engines.contains(&Engine::Docker) && is_loopback(host) {
@@ -98,22 +174,54 @@ fn is_loopback(host: &RegistryHost) -> bool {
 
 /// Those asked for, else those found on this machine, else Docker.
 fn engines(args: &InstallArgs) -> Vec<Engine> {
-    match args.engine {
-        Some(EngineWord::Docker) => return vec![Engine::Docker],
-        Some(EngineWord::Podman) => return vec![Engine::Podman],
-        Some(EngineWord::All) => return Engine::ALL.to_vec(),
-        None if args.root.is_some() => return vec![Engine::Docker],
-        None => {}
+    let root = args.root.as_deref();
+    let those = |wanted: &dyn Fn(Engine, &[&str]) -> bool| -> Vec<Engine> {
+        ENGINES.iter().filter(|(engine, programs)| wanted(*engine, programs)).map(|(engine, _)| *engine).collect()
+    };
+    match (args.engine, root) {
+        // An engine with a configuration file gets none where there is no such engine.
+        (Some(EngineWord::All), root) => those(&|engine, programs| {
+            matches!(engine, Engine::Docker | Engine::Podman) || is_found(engine, programs, root)
+        }),
+        (Some(word), _) => engine_of(word).into_iter().collect(),
+        (None, Some(_)) => vec![Engine::Docker],
+        (None, None) => {
+            let found = those(&|engine, programs| is_found(engine, programs, None));
+            if found.is_empty() { vec![Engine::Docker] } else { found }
+        }
+    }
+}
+
+/// By its programs here, by its directory below another root.
+fn is_found(engine: Engine, programs: &[&str], root: Option<&Path>) -> bool {
+    if let Some(root) = root {
+        let directory = match engine {
+            Engine::Docker => "etc/docker",
+            Engine::Podman => "etc/containers",
+            Engine::Containerd => "etc/containerd",
+            Engine::Buildkit => "etc/buildkit",
+            Engine::K3s => "etc/rancher/k3s",
+        };
+        return root.join(directory).is_dir();
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let is_here = |program: &&str| env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let found: Vec<Engine> =
-        ENGINES.iter().filter(|(_, programs)| programs.iter().any(is_here)).map(|(engine, _)| *engine).collect();
-    if found.is_empty() { vec![Engine::Docker] } else { found }
+    programs.iter().any(|program| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
+
+/// `None` for all of them.
+pub(super) const fn engine_of(word: EngineWord) -> Option<Engine> {
+    match word {
+        EngineWord::Docker => Some(Engine::Docker),
+        EngineWord::Podman => Some(Engine::Podman),
+        EngineWord::Containerd => Some(Engine::Containerd),
+        EngineWord::Buildkit => Some(Engine::Buildkit),
+        EngineWord::K3s => Some(Engine::K3s),
+        EngineWord::All => None,
+    }
 }
 
 /// Where it is recorded what was written, so that it can be replaced and removed again.
-fn record(root: Option<&Path>, scope: &Scope) -> PathBuf {
+pub(super) fn record(root: Option<&Path>, scope: &Scope) -> PathBuf {
     let system = Path::new("var/lib/portcullis/installed.jsonl");
     match (root, scope) {
         (Some(root), _) => root.join(system),

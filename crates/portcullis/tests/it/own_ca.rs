@@ -142,6 +142,33 @@ fn install_never_replaces_a_file_it_did_not_write() {
     assert_eq!(fs::read_to_string(dir.join("client.key")).unwrap(), "somebody's\n");
 }
 
+/// The registry itself is asked at the end; one that is out of reach proves nothing and is no failure.
+#[test]
+fn install_ends_with_a_proof_and_goes_away_again() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    registry.new_client("ci-7");
+    let from = registry.home().join("pki/clients/ci-7").display().to_string();
+    let install = |host: &str, more: &[&str]| {
+        let words = ["install", host, "--from", &from, "--engine", "docker"];
+        machine.run(PORTCULLIS, &[&words[..], more].concat())
+    };
+    install(HOST_PORT, &[]).ok().says("registry.test:5443 lets client in");
+    install("registry.test:5444", &[]).ok().says("was not reached");
+    install(HOST_PORT, &["--no-proof"]).ok();
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok();
+    install(HOST_PORT, &[]).exits(3).says("revoked");
+
+    let dir = machine.docker_certs(HOST_PORT);
+    machine.run(PORTCULLIS, &["uninstall", HOST_PORT, "--dry-run"]).ok().says("would remove");
+    assert!(dir.join("client.key").exists());
+    machine.run(PORTCULLIS, &["uninstall", HOST_PORT]).ok().says("removed");
+    assert!(!dir.exists());
+    machine.run(PORTCULLIS, &["uninstall", HOST_PORT]).ok().says("nothing is recorded");
+    machine.run(PORTCULLIS, &["uninstall", "registry.test:5444"]).ok();
+}
+
 /// A second `up` changes nothing and serves.
 #[test]
 fn up_twice_changes_nothing() {
