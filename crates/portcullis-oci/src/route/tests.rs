@@ -91,29 +91,84 @@ fn wrong_requests_get_their_own_error() {
     assert!(matches!(parse("GET /v2/a/blobs/sha256:00"), Err(RouteError::Digest(_))));
 }
 
+/// Any endpoint at all, each kind as likely as the others.
+fn endpoints() -> impl Strategy<Value = Endpoint> {
+    let name =
+        || "[a-z0-9]{1,8}([._/-][a-z0-9]{1,8}){0,4}".prop_map(|name| name.parse::<RepositoryName>().expect("a name"));
+    let tag = || "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}".prop_map(|tag| tag.parse::<Tag>().expect("a tag"));
+    let digest = || {
+        let sha512 = prop::collection::vec(any::<u8>(), 64)
+            .prop_map(|bytes| Digest::Sha512(bytes.try_into().expect("64 bytes")));
+        prop_oneof![any::<[u8; 32]>().prop_map(Digest::Sha256), sha512]
+    };
+    let reference =
+        move || prop_oneof![tag().prop_map(ManifestReference::Tag), digest().prop_map(ManifestReference::Digest)];
+    let text = || proptest::option::of("\\PC{0,20}");
+    let page = move || (proptest::option::of(any::<u32>()), text()).prop_map(|(n, last)| Page { n, last });
+    let id = || any::<[u8; 16]>().prop_map(UploadId::from_bytes);
+    let start = move || {
+        prop_oneof![
+            prop::sample::select(Algorithm::ALL.to_vec()).prop_map(|algorithm| UploadStart::Session { algorithm }),
+            digest().prop_map(|digest| UploadStart::Monolithic { digest }),
+            (digest(), proptest::option::of(name())).prop_map(|(digest, from)| UploadStart::Mount { digest, from }),
+        ]
+    };
+    let tags = prop::collection::vec(tag(), 0..=query::MAX_TAGS);
+    prop_oneof![
+        Just(Endpoint::Base),
+        page().prop_map(|page| Endpoint::Catalog { page }),
+        (name(), page()).prop_map(|(repository, page)| Endpoint::ListTags { repository, page }),
+        (name(), digest(), text(), page()).prop_map(|(repository, digest, artifact_type, page)| Endpoint::Referrers {
+            repository,
+            digest,
+            artifact_type,
+            page
+        }),
+        (name(), reference()).prop_map(|(repository, reference)| Endpoint::GetManifest { repository, reference }),
+        (name(), reference()).prop_map(|(repository, reference)| Endpoint::HeadManifest { repository, reference }),
+        (name(), reference(), tags).prop_map(|(repository, reference, tags)| Endpoint::PutManifest {
+            repository,
+            reference,
+            tags
+        }),
+        (name(), reference()).prop_map(|(repository, reference)| Endpoint::DeleteManifest { repository, reference }),
+        (name(), digest()).prop_map(|(repository, digest)| Endpoint::GetBlob { repository, digest }),
+        (name(), digest()).prop_map(|(repository, digest)| Endpoint::HeadBlob { repository, digest }),
+        (name(), digest()).prop_map(|(repository, digest)| Endpoint::DeleteBlob { repository, digest }),
+        (name(), start()).prop_map(|(repository, start)| Endpoint::StartUpload { repository, start }),
+        (name(), id()).prop_map(|(repository, id)| Endpoint::UploadStatus { repository, id }),
+        (name(), id()).prop_map(|(repository, id)| Endpoint::AppendUpload { repository, id }),
+        (name(), id(), digest()).prop_map(|(repository, id, digest)| Endpoint::FinishUpload { repository, id, digest }),
+        (name(), id()).prop_map(|(repository, id)| Endpoint::CancelUpload { repository, id }),
+    ]
+}
+
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(
-        name in "[a-z0-9]{1,8}([._/-][a-z0-9]{1,8}){0,4}",
-        tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}",
-        n in proptest::option::of(any::<u32>()),
-        last in proptest::option::of("[ -~]{1,20}"),
-        bytes in any::<[u8; 32]>(),
+    fn every_endpoint_written_is_read_back(endpoint in endpoints()) {
+        let (method, target) = endpoint.to_request();
+        let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
+        prop_assert_eq!(Endpoint::parse(&method, path, query), Ok(endpoint));
+    }
+
+    /// What other clients may write, percent-encoded where nobody has to and with queries that nobody knows: if it is
+    /// read, then it is read as what we write for it.
+    #[test]
+    fn what_is_read_is_written_as_it_was_meant(
+        endpoint in endpoints(),
+        encoded in any::<u64>(),
+        extra in "(&x[a-z]{0,2}=[a-z%+]{0,4}){0,2}",
     ) {
-        let repository: RepositoryName = name.parse().expect("generated from the grammar");
-        let tag: Tag = tag.parse().expect("generated from the grammar");
-        let digest = Digest::Sha256(bytes);
-        for endpoint in [
-            Endpoint::ListTags { repository: repository.clone(), page: Page { n, last: last.clone() } },
-            Endpoint::PutManifest { repository: repository.clone(), reference: ManifestReference::Digest(digest), tags: vec![tag.clone()] },
-            Endpoint::GetManifest { repository: repository.clone(), reference: ManifestReference::Tag(tag) },
-            Endpoint::Referrers { repository: repository.clone(), digest, artifact_type: last, page: Page::default() },
-            Endpoint::StartUpload { repository: repository.clone(), start: UploadStart::Mount { digest, from: Some(repository.clone()) } },
-        ] {
-            let (method, target) = endpoint.to_request();
-            let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
-            prop_assert_eq!(Endpoint::parse(&method, path, query), Ok(endpoint));
-        }
+        let (method, target) = endpoint.to_request();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let encode = |(at, c): (usize, char)| match c {
+            '/' | '%' => c.to_string(),
+            c if encoded >> (at % 64) & 1 == 1 => format!("%{:02x}", u32::from(c)),
+            c => c.to_string(),
+        };
+        let path: String = path.char_indices().map(encode).collect();
+        let query = format!("{query}{extra}");
+        prop_assert_eq!(Endpoint::parse(&method, &path, Some(query.trim_start_matches('&'))), Ok(endpoint));
     }
 
     #[test]
