@@ -17,8 +17,29 @@ pub fn check_private(_path: &Path, metadata: &Metadata, our_uid: u32) -> Option<
 }
 
 /// The home, `trust/`, `pki/`, the policy or the configuration: nobody but us and root may change it.
-pub fn check_not_writable(_path: &Path, metadata: &Metadata, our_uid: u32) -> Option<Fault> {
-    not_writable(metadata.mode(), metadata.uid(), our_uid)
+///
+/// Two things that look writable are not, and are how Kubernetes mounts a Secret or a ConfigMap: a directory of root's
+/// with the sticky bit (others can add a file, which is then refused as theirs, but cannot touch what is there), and
+/// anything on a read-only mount.
+pub fn check_not_writable(path: &Path, metadata: &Metadata, our_uid: u32) -> Option<Fault> {
+    let fault = not_writable(metadata.mode(), metadata.uid(), our_uid)?;
+    let is_writable = matches!(fault, Fault::WritableByOthers { .. });
+    let is_sealed = is_sticky_of_root(metadata.is_dir(), metadata.mode(), metadata.uid()) || is_read_only(path);
+    (!is_writable || !is_sealed).then_some(fault)
+}
+
+/// A file, or a link to one, in a directory that others may add to: it must not be theirs. `metadata` is the link's own.
+pub fn check_not_foreign(_path: &Path, metadata: &Metadata, our_uid: u32) -> Option<Fault> {
+    let uid = metadata.uid();
+    (uid != our_uid && uid != 0).then_some(Fault::ForeignOwner { uid, expected: our_uid })
+}
+
+fn is_sticky_of_root(is_dir: bool, mode: u32, uid: u32) -> bool {
+    is_dir && uid == 0 && mode & 0o1000 != 0
+}
+
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|about| about.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 fn private(mode: u32, uid: u32, our_uid: u32, our_group: impl FnOnce() -> bool) -> Option<Fault> {
@@ -75,6 +96,10 @@ mod tests {
         }
         for mode in [0o775, 0o757, 0o1777, 0o620] {
             assert_eq!(not_writable(mode, 1000, 1000), Some(Fault::WritableByOthers { mode }));
+        }
+        assert!(is_sticky_of_root(true, 0o41777, 0));
+        for (is_dir, mode, uid) in [(true, 0o40777, 0), (true, 0o41777, 1000), (false, 0o101_777, 0)] {
+            assert!(!is_sticky_of_root(is_dir, mode, uid));
         }
         assert_eq!(not_writable(0o700, 7, 1000), Some(Fault::ForeignOwner { uid: 7, expected: 1000 }));
     }

@@ -138,11 +138,12 @@ impl Authority {
         journal::read(&self.dir)
     }
 
-    /// From an hour ago until `lifetime` from now, within the CA's own life: what outlives its CA is refused anyhow, and
+    /// From an hour ago, but not before `not_before`, until `lifetime` from now, within the CA's own life: what outlives its CA is refused anyhow, and
     /// the date would be a lie (cert-manager#5864).
     pub(crate) fn validity(
         &self,
         lifetime: Duration,
+        not_before: Option<OffsetDateTime>,
         now: OffsetDateTime,
     ) -> Result<(OffsetDateTime, OffsetDateTime), PkiError> {
         let facts = self.certificate.facts();
@@ -154,7 +155,8 @@ impl Authority {
         if not_after < now.saturating_add(Duration::MINUTE) {
             return Err(PkiError::AuthorityExpired { dir: self.dir.clone(), not_after: facts.not_after });
         }
-        Ok(((now.saturating_sub(profile::BACKDATE)).max(facts.not_before), not_after))
+        let backdated = now.saturating_sub(profile::BACKDATE).max(facts.not_before);
+        Ok((not_before.map_or(backdated, |earliest| backdated.max(earliest)), not_after))
     }
 
     /// Signs a leaf. Neither verified nor recorded yet: `issue` does both.

@@ -38,8 +38,8 @@ pub struct PublishedCrl {
     pub next_update: OffsetDateTime,
 }
 
-/// Writes the authority's list into `trust/crls` where it is due: there is none, it is a day old, or it lacks a
-/// certificate that is denied by now. `None` when it is not due, or when `trust/cas` does not have the authority.
+/// Writes the authority's list into `trust/crls` where it is due: there is none, it is a day old, or other
+/// certificates are denied by now; `also_denied` is what is remembered beside the deny list. `None` when it is not due, or when `trust/cas` does not have the authority.
 ///
 /// # Errors
 /// [`PkiError::UnverifiedCrl`] when the list would not be accepted; nothing is written then.
@@ -57,7 +57,8 @@ pub fn publish_crl(
     let serials = revoked(&authority.journal()?, authority, &denied, now);
     let newest = newest(authority, &present.crls);
     let is_good = |list: &RevocationList| {
-        now < list.this_update() + REBUILD_AFTER && serials.iter().all(|serial| list.lists(serial))
+        let is_same = list.len() == serials.len() && serials.iter().all(|serial| list.lists(serial));
+        now < list.this_update() + REBUILD_AFTER && is_same
     };
     if newest.is_some_and(is_good) && path.exists() {
         return Ok(None);

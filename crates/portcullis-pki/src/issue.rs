@@ -39,6 +39,8 @@ pub struct ClientRequest {
     pub key: KeySource,
     /// How long from now; cut to the CA's own life. A minute at least.
     pub lifetime: Duration,
+    /// The earliest start of its life, where backdating would go beyond it: the latest cut-off of the deny list.
+    pub not_before: Option<OffsetDateTime>,
     /// With one, the certificate has the URI `spiffe://<trust domain>/host/<name>`; without, it has no alternative name.
     pub trust_domain: Option<TrustDomain>,
 }
@@ -71,7 +73,7 @@ impl ClientRequest {
     /// With a new P-256 key, for 90 days, without a SPIFFE id.
     pub fn new(name: ClientName) -> Self {
         let key = KeySource::Generate(KeyAlgorithm::P256);
-        Self { name, key, lifetime: profile::CLIENT.lifetime, trust_domain: None }
+        Self { name, key, lifetime: profile::CLIENT.lifetime, not_before: None, trust_domain: None }
     }
 }
 
@@ -104,7 +106,7 @@ pub fn issue_server(authority: &Authority, request: &ServerRequest, now: OffsetD
     if !outside.is_empty() {
         return Err(PkiError::OutsideConstraints { names: outside });
     }
-    let (not_before, not_after) = authority.validity(request.lifetime, now)?;
+    let (not_before, not_after) = authority.validity(request.lifetime, None, now)?;
     let key = request.key.key()?;
     let certificate = authority.sign(Draft {
         profile: &profile::SERVER,
@@ -127,7 +129,7 @@ pub fn issue_server(authority: &Authority, request: &ServerRequest, now: OffsetD
 /// [`PkiError::WrongAuthority`] when `authority` is not a client CA, and otherwise as [`issue_server`].
 pub fn issue_client(authority: &Authority, request: &ClientRequest, now: OffsetDateTime) -> Result<Issued, PkiError> {
     authority.expect_kind(AuthorityKind::Client)?;
-    let (not_before, not_after) = authority.validity(request.lifetime, now)?;
+    let (not_before, not_after) = authority.validity(request.lifetime, request.not_before, now)?;
     let id = request.trust_domain.as_ref().map(|domain| domain.host_id(&request.name));
     let uri = |id: String| Ok::<_, PkiError>(GeneralName::UniformResourceIdentifier(Ia5String::new(&id)?));
     let key = request.key.key()?;

@@ -46,9 +46,10 @@ mod verify;
 
 pub use algorithm::KeyAlgorithm;
 pub use authority::{Authority, AuthorityKind, AuthorityRequest};
+pub use crl::{PublishedCrl, publish_crl};
 pub use error::{NameFault, PkiError};
 pub use issue::{ClientRequest, Issued, KeySource, ServerRequest, issue_client, issue_server};
 pub use journal::{EntryKind, Journal, JournalEntry};
 pub use key::KeyPair;
 pub use name::{ClientName, ServerName, TrustDomain};
-pub use revoke::{Revoked, revoke};
+pub use revoke::{Revoked, cut_off, forgive, latest_cut_off, revoke};

@@ -1,11 +1,12 @@
-//! Revoking: lines on the deny list, one per certificate. There is no cut-off by date here: new certificates are
-//! backdated, and one would deny the replacement too.
+//! Revoking, and taking it back: lines on the deny list, one per certificate. A cut-off by date only where one is asked
+//! for: new certificates are backdated, and it would deny the replacement too, if that did not heed it.
 
 use std::fmt;
 use std::str::FromStr;
 
+use portcullis_certs::state_dir::{self, StateDir};
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir};
-use portcullis_certs::{Fingerprint, Serial};
+use portcullis_certs::{Fingerprint, Serial, glob};
 use time::OffsetDateTime;
 
 use crate::journal::{EntryKind, Journal, JournalEntry};
@@ -51,6 +52,81 @@ pub fn revoke(
         files::append_line(&trust.deny_file(), &line)?;
     }
     Ok(Revoked { denied, already })
+}
+
+/// Denies every certificate of the client `name` that was issued before `before`: for "everything until the break-in", where
+/// the list of certificates is not to be trusted. `*` in the name stands for any part. Returns the rule, and whether it
+/// was there before.
+///
+/// # Errors
+/// [`PkiError::CutOffAhead`]: it would deny certificates that are not made yet. [`PkiError::NothingToRevoke`] when no
+/// client was ever called so.
+pub fn cut_off(
+    journal: &Journal,
+    trust: &TrustDir,
+    (name, before): (&str, OffsetDateTime),
+    note: &str,
+    now: OffsetDateTime,
+) -> Result<(DenyRule, bool), PkiError> {
+    if before > now {
+        return Err(PkiError::CutOffAhead { before });
+    }
+    let is_known = journal.entries.iter().any(|entry| entry.kind == EntryKind::Client && glob(name, &entry.name));
+    if !is_known {
+        return Err(PkiError::NothingToRevoke { target: name.chars().take(300).collect(), known: names(journal, now) });
+    }
+    let rule = DenyRule::Name { matcher: format!("cn={name}"), before };
+    if trust.read().0.deny.iter().any(|entry| entry.rule == rule) {
+        return Ok((rule, true));
+    }
+    files::append_line(&trust.deny_file(), &DenyEntry::to_line(&rule, Some(note))?)?;
+    Ok((rule, false))
+}
+
+/// The moment before which a new certificate must not seem to have been issued: the latest cut-off of the deny list, to
+/// the full second after it.
+pub fn latest_cut_off(deny: &[DenyEntry]) -> Option<OffsetDateTime> {
+    let cut_offs = deny.iter().filter_map(|entry| match entry.rule {
+        DenyRule::Name { before, .. } => Some(before),
+        _ => None,
+    });
+    let latest = cut_offs.max()?;
+    Some(if latest.nanosecond() == 0 { latest } else { latest.replace_nanosecond(0).ok()? + time::Duration::SECOND })
+}
+
+/// Takes back what was denied, from the deny list and from what is remembered of it: `target` is an entry as it stands
+/// there, or `crl:` and a CA's name in `trust/cas`, for a revocation list of which an older edition shall count again.
+///
+/// # Errors
+/// [`PkiError::NothingToForgive`] when there is no such entry.
+pub fn forgive(trust: &TrustDir, state: &StateDir, target: &str) -> Result<(), PkiError> {
+    let failed = |source| PkiError::State { path: state.root().to_owned(), source };
+    let lock = state.lock().map_err(failed)?;
+    let found = match target.strip_prefix("crl:") {
+        Some(name) => {
+            let (files, _) = trust.read();
+            let cas = files.cas.iter().filter(|ca| ca.name == name).flat_map(|ca| &ca.certificates);
+            let mut found = false;
+            for ca in cas {
+                found |= state.forget_crl(&lock, ca.facts().key_hash).map_err(failed)?;
+            }
+            found
+        }
+        None => {
+            let rule: DenyRule = target.parse()?;
+            let written = state_dir::without_rule(&trust.deny_file(), &rule);
+            let written = written.map_err(|source| PkiError::State { path: trust.deny_file(), source })?;
+            state.forget_deny(&lock, &rule).map_err(failed)? || written
+        }
+    };
+    if found {
+        return Ok(());
+    }
+    let (remembered, _) = state.read();
+    Err(PkiError::NothingToForgive {
+        target: target.chars().take(300).collect(),
+        known: remembered.deny.len() + remembered.crls.len(),
+    })
 }
 
 fn meant(journal: &Journal, target: &str, now: OffsetDateTime) -> Vec<Fingerprint> {

@@ -24,7 +24,8 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 [tls]
 # certificate = "pki/server/server.crt" # the server's certificate, then its intermediates
 # key = "pki/server/server.key"
-# trust = "trust"                       # cas/, pins/ and deny: whom the server trusts
+# trust = "trust"                       # cas/, pins/, crls/ and deny: whom the server trusts
+# state = "state"                       # what was ever denied, kept apart from trust; written by the server
 # client_auth = "require" # or "explain": whoever may not come in is told why; "optional": none is anonymous
 
 [access]
@@ -98,6 +99,8 @@ pub struct Config {
     pub key: PathBuf,
     /// The trust directory.
     pub trust: PathBuf,
+    /// Where what was ever denied is remembered.
+    pub state: PathBuf,
     /// What is asked of clients in the handshake.
     pub client_auth: ClientAuth,
     /// The policy file.
@@ -199,6 +202,7 @@ impl Config {
             certificate: home.join("pki/server/server.crt"),
             key: home.join("pki/server/server.key"),
             trust: home.join("trust"),
+            state: home.join("state"),
             client_auth: ClientAuth::Require,
             policy: home.join("policy.toml"),
             data: home.join("data"),
@@ -236,8 +240,9 @@ impl Config {
         set_path(&mut config.certificate, &mut tls, &mut problems, "certificate", home);
         set_path(&mut config.key, &mut tls, &mut problems, "key", home);
         set_path(&mut config.trust, &mut tls, &mut problems, "trust", home);
+        set_path(&mut config.state, &mut tls, &mut problems, "state", home);
         set(&mut config.client_auth, tls.parsed(&mut problems, "client_auth", CLIENT_AUTH, client_auth));
-        tls.finish(&mut problems, &["certificate", "key", "trust", "client_auth"]);
+        tls.finish(&mut problems, &["certificate", "key", "trust", "state", "client_auth"]);
         let mut access = root.table(&mut problems, "access");
         set_path(&mut config.policy, &mut access, &mut problems, "policy", home);
         access.finish(&mut problems, &["policy"]);
@@ -401,7 +406,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 34, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 35, "a key without its line in the template");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use portcullis_certs::Fingerprint;
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustFiles};
 use portcullis_tls::{CaCrl, ServerTls, TrustStore};
 use time::OffsetDateTime;
@@ -48,7 +49,11 @@ pub(crate) struct Generations {
 #[derive(Debug, Default)]
 struct LastLoad {
     stamps: Stamps,
+    /// Of what we write ourselves.
+    state: Stamps,
     refused: Vec<Problem>,
+    /// Why what is denied cannot be written down; from then on nothing is let go that this process knows to be denied.
+    not_remembered: Option<String>,
 }
 
 impl Generations {
@@ -56,16 +61,18 @@ impl Generations {
     pub(crate) fn start(config: &Config) -> Result<Self, Vec<Problem>> {
         let files = Files::of(config);
         // Before the files are read: what changes while they are is then seen as a change.
-        let stamps = files.stamps();
-        let first = Generation::new(1, files.load().1?);
+        let (stamps, state) = (files.stamps(), files.state_stamps());
+        let first = Generation::new(1, files.load(&[]).1?);
         first.tell_warnings();
-        let last = Mutex::new(LastLoad { stamps, refused: Vec::new() });
+        let last = Mutex::new(LastLoad { stamps, state, ..LastLoad::default() });
         Ok(Self { files, events: Arc::default(), current: ArcSwap::from_pointee(first), last })
     }
 
-    /// The same; from now on `events` is told of each change, and first of what is in force.
+    /// The same; from now on `events` is told of each change, and first of what is in force, and what is denied is written
+    /// down.
     pub(crate) fn telling(self, events: Arc<Events>) -> Self {
         events.trust_changed(None, &self.current());
+        self.remember(&mut self.last());
         Self { events, ..self }
     }
 
@@ -82,7 +89,7 @@ impl Generations {
     /// change, or the other way round, gets the same generation or the same refusal.
     pub(crate) fn refresh(&self) -> Result<u64, Vec<Problem>> {
         let mut last = self.last();
-        if self.files.stamps() != last.stamps {
+        if self.files.stamps() != last.stamps || self.files.state_stamps() != last.state {
             return self.load(&mut last);
         }
         if last.refused.is_empty() { Ok(self.current().number) } else { Err(last.refused.clone()) }
@@ -90,13 +97,16 @@ impl Generations {
 
     fn load(&self, last: &mut LastLoad) -> Result<u64, Vec<Problem>> {
         // Before the files are read: what changes while they are is then seen as a change.
-        last.stamps = self.files.stamps();
+        (last.stamps, last.state) = (self.files.stamps(), self.files.state_stamps());
         let current = self.current();
         let number = current.number + 1;
-        let (files, loaded) = self.files.load();
-        match loaded {
+        let earlier = if last.not_remembered.is_some() { current.deny.as_slice() } else { &[] };
+        let (files, loaded) = self.files.load(earlier);
+        let outcome = match loaded {
             Ok(loaded) => {
-                let generation = Generation::new(number, loaded).keeping_crls_of(&current);
+                let seen = loaded.seen_crls.clone();
+                let is_kept = |ca_key| last.not_remembered.is_some() || seen.contains(&ca_key);
+                let generation = Generation::new(number, loaded).keeping_crls_of(&current, is_kept);
                 tracing::info!(generation = number, "trust is reloaded and in force");
                 generation.tell_warnings();
                 self.put_in_force(generation);
@@ -112,7 +122,34 @@ impl Generations {
                 self.restrict(&current, &files);
                 Err(problems)
             }
+        };
+        self.remember(last);
+        outcome
+    }
+
+    /// Writes down what is in force. Where that is not possible (a read-only container), the registry works all the same.
+    fn remember(&self, last: &mut LastLoad) {
+        match self.files.remember(self.current().tls.trust()) {
+            Ok(is_new) => {
+                last.not_remembered = None;
+                if is_new {
+                    // Our own writing is no change that anybody else made.
+                    last.state = self.files.state_stamps();
+                }
+            }
+            Err(error) => {
+                let reason = self.files.not_remembered(&error);
+                if last.not_remembered.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, "what is denied is not remembered");
+                }
+                last.not_remembered = Some(reason);
+            }
         }
+    }
+
+    /// Why what is denied cannot be written down, if it cannot.
+    pub(crate) fn not_remembered(&self) -> Option<String> {
+        self.last().not_remembered.clone()
     }
 
     /// Restrictions are never held back: when the files are refused, the generation before goes on with every line of the
@@ -166,16 +203,16 @@ impl Generations {
 
 impl Generation {
     fn new(number: u64, loaded: Loaded) -> Self {
-        let Loaded { tls, policy, mode, deny, warnings } = loaded;
+        let Loaded { tls, policy, mode, deny, warnings, seen_crls: _ } = loaded;
         Self { number, tls, policy, mode, since: OffsetDateTime::now_utc(), warnings, deny }
     }
 
-    /// A list that was replaced by an older one, or taken away, would let the revoked in again.
-    fn keeping_crls_of(mut self, earlier: &Self) -> Self {
-        let (trust, kept) = TrustStore::clone(self.tls.trust()).keeping_crls_of(earlier.tls.trust());
+    /// A list that was replaced by an older one, or taken away, would let the revoked in again: the newer one stays in
+    /// force while the server runs, unless it was forgiven. What has gone is told already, by what is remembered.
+    fn keeping_crls_of(mut self, earlier: &Self, is_kept: impl Fn(Fingerprint) -> bool) -> Self {
+        let (trust, kept) = TrustStore::clone(self.tls.trust()).keeping_crls_of(earlier.tls.trust(), is_kept);
         if !kept.is_empty() {
             self.tls = self.tls.with_trust(Arc::new(trust));
-            self.warnings.extend(kept.iter().map(files::older_crl));
         }
         self
     }

@@ -129,7 +129,9 @@ pub(crate) fn not_ready(inside: &Inside) -> Vec<String> {
 pub(crate) fn degraded(inside: &Inside) -> Vec<String> {
     let read_only = inside.store.health().read_only;
     let read_only = read_only.map(|reason| format!("the store is read-only, pushes are refused: {reason}"));
-    read_only.into_iter().chain(warnings(&inside.generations.current(), OffsetDateTime::now_utc())).collect()
+    let not_remembered = inside.generations.not_remembered();
+    let first = read_only.into_iter().chain(not_remembered);
+    first.chain(warnings(&inside.generations.current(), OffsetDateTime::now_utc())).collect()
 }
 
 /// Why the files as they are now are not in force.

@@ -131,11 +131,13 @@ impl TrustStore {
     }
 
     /// The same trust, where the lists of `earlier` that are newer than its own stay in force: a list that was replaced
-    /// by an older one, or taken away, would let the revoked in again. Returns those that stayed.
+    /// by an older one, or taken away, would let the revoked in again. `is_kept` is asked for each CA's key. Returns those
+    /// that stayed.
     #[must_use]
-    pub fn keeping_crls_of(mut self, earlier: &Self) -> (Self, Vec<CaCrl>) {
+    pub fn keeping_crls_of(mut self, earlier: &Self, is_kept: impl Fn(Fingerprint) -> bool) -> (Self, Vec<CaCrl>) {
         let mut crls = std::mem::take(&mut self.crls);
-        let kept = crls.keep_newer(self.named_cas(), &earlier.crls);
+        let cas = self.named_cas().filter(|ca| is_kept(ca.certificate.facts().key_hash));
+        let kept = crls.keep_newer(cas, &earlier.crls);
         self.crls = crls;
         (self, kept)
     }

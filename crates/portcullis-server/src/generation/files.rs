@@ -2,14 +2,16 @@
 //!
 //! Must not know which generation is in force.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis_certs::trust_dir::{DenyEntry, TrustDir, TrustFiles};
-use portcullis_certs::{Certificate, Finding, Fix, PrivateKey, Severity, pem, permissions};
-use portcullis_tls::{CaCrl, CaRejected, CrlFault, ServerTls, TrustStore};
+use portcullis_certs::state_dir::{SeenCrl, State, StateDir};
+use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir, TrustFiles};
+use portcullis_certs::{Certificate, Finding, Fingerprint, Fix, PrivateKey, Severity, ShellCommand, pem, permissions};
+use portcullis_tls::{CaRejected, CrlFault, ServerTls, TrustStore};
 use time::OffsetDateTime;
 
 use crate::config::{Config, Mode};
@@ -20,6 +22,8 @@ use crate::watch::Stamps;
 
 /// A policy or a config larger than this is none.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
+/// Lines gone from the deny list that are named one by one.
+const MAX_TOLD: usize = 16;
 
 /// Where everything lies.
 #[derive(Debug, Clone)]
@@ -27,6 +31,7 @@ pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
     trust: TrustDir,
+    state: StateDir,
     policy: PathBuf,
     config: PathBuf,
     /// What the server was started with.
@@ -40,6 +45,8 @@ pub(super) struct Loaded {
     pub(super) mode: Mode,
     pub(super) deny: Vec<DenyEntry>,
     pub(super) warnings: Vec<Problem>,
+    /// The CAs of which a revocation list is remembered, by the SHA-256 of their keys.
+    pub(super) seen_crls: HashSet<Fingerprint>,
 }
 
 impl Files {
@@ -48,6 +55,7 @@ impl Files {
             certificate: config.certificate.clone(),
             key: config.key.clone(),
             trust: TrustDir::new(&config.trust),
+            state: StateDir::new(&config.state),
             policy: config.policy.clone(),
             config: config.file.clone(),
             mode: config.mode,
@@ -60,22 +68,95 @@ impl Files {
         Stamps::of(&[&self.certificate, &self.key, &self.policy, &self.config, &deny], &[&cas, &pins, &crls])
     }
 
-    /// What can be read of the trust directory, whatever is wrong with the rest.
-    pub(super) fn read_trust(&self) -> TrustFiles {
-        self.trust.read().0
+    /// Of what we write ourselves, and `trust forgive` beside us.
+    pub(super) fn state_stamps(&self) -> Stamps {
+        Stamps::of(&[&self.state.deny_file(), &self.state.crls_file()], &[])
     }
 
-    /// Everything, or every problem; and in both cases what could be read of the trust directory.
-    pub(super) fn load(&self) -> (TrustFiles, Result<Loaded, Vec<Problem>>) {
+    /// What can be read of the trust directory, whatever is wrong with the rest, and what was ever denied.
+    pub(super) fn read_trust(&self) -> TrustFiles {
+        let mut files = self.trust.read().0;
+        self.add_remembered(&mut files, &self.state.read().0);
+        files
+    }
+
+    /// Writes down what is denied and which lists are in force, so that a `trust/` of an earlier day un-revokes nobody.
+    /// The deny list is read again: what was taken out in the meantime must not come back.
+    pub(super) fn remember(&self, trust: &TrustStore) -> std::io::Result<bool> {
+        let deny = self.trust.read().0.deny;
+        self.state.remember(&deny, trust.crls().map(|crl| (crl.ca_key, &crl.list)))
+    }
+
+    /// What to tell when it cannot be written down.
+    pub(super) fn not_remembered(&self, error: &std::io::Error) -> String {
+        let state = self.state.root().display();
+        format!(
+            "what is denied cannot be written down in {state}: {error}; it is enforced while this server runs. \
+             Let it write there, or set `tls.state` to a directory that it can write"
+        )
+    }
+
+    /// Adds the lines that are gone from the deny list; returns what to tell about them.
+    fn add_remembered(&self, files: &mut TrustFiles, state: &State) -> Vec<Problem> {
+        let mut told: HashSet<DenyRule> = files.deny.iter().map(|entry| entry.rule.clone()).collect();
+        let gone: Vec<&DenyEntry> = state.deny.iter().filter(|entry| told.insert(entry.rule.clone())).collect();
+        let mut warnings: Vec<Problem> = gone.iter().take(MAX_TOLD).map(|entry| self.gone(&entry.rule)).collect();
+        if gone.len() > MAX_TOLD {
+            let message = format!("and {} more lines are gone from the deny list", gone.len() - MAX_TOLD);
+            warnings.push(Problem::new(&self.trust.deny_file(), message));
+        }
+        files.deny.extend(gone.into_iter().cloned());
+        warnings
+    }
+
+    fn gone(&self, rule: &DenyRule) -> Problem {
+        let forgive = ShellCommand::new(["portcullis".to_owned(), "trust".into(), "forgive".into(), rule.to_string()]);
+        let message =
+            format!("the line {rule} is gone from the deny list; it stays denied, unless you type: {forgive}");
+        Problem::new(&self.trust.deny_file(), message)
+    }
+
+    /// CAs whose newest list is older than one that was in force once, or not there.
+    fn older_than_seen(&self, store: &TrustStore, state: &State) -> Vec<Problem> {
+        let mut told = HashSet::new();
+        let mut warnings = Vec::new();
+        for (ca, key) in store.ca_keys().filter(|(_, key)| told.insert(*key)) {
+            let Some(seen) = state.crls.get(&key) else { continue };
+            let list = store.crls().find(|crl| crl.ca_key == key).map(|crl| &crl.list);
+            if list.is_none_or(|list| seen.is_newer_than(list)) {
+                warnings.push(self.older_list(ca, seen, list.is_some()));
+            }
+        }
+        warnings
+    }
+
+    fn older_list(&self, ca: &str, seen: &SeenCrl, is_there: bool) -> Problem {
+        let number = seen.number.as_ref().map(|number| format!(" number {number}")).unwrap_or_default();
+        let what = if is_there { "an older one is there now" } else { "none is there now" };
+        let message = format!(
+            "the CA {ca} had the revocation list{number} of {}, and {what}: get the newest, or type: portcullis trust forgive crl:{ca}",
+            seen.this_update.date()
+        );
+        Problem::new(&self.trust.crls_dir(), message)
+    }
+
+    /// Everything, or every problem; and in both cases what could be read of the trust directory. What `earlier` denies
+    /// stays denied, like what is remembered.
+    pub(super) fn load(&self, earlier: &[DenyEntry]) -> (TrustFiles, Result<Loaded, Vec<Problem>>) {
         let now = OffsetDateTime::now_utc();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let pair = self.load_pair(&mut problems);
         let policy = self.load_policy(&mut problems);
         let mode = self.load_mode(&mut problems);
         let cas = policy.as_ref().map(|policy| policy.cas().clone()).unwrap_or_default();
-        let (files, findings) = self.trust.read();
+        let (mut files, findings) = self.trust.read();
+        let (mut state, of_state) = self.state.read();
+        state.deny.extend_from_slice(earlier);
+        warnings.extend(self.add_remembered(&mut files, &state));
+        let findings = findings.into_iter().chain(of_state).collect();
         self.check_trust(&files, findings, &mut problems, &mut warnings);
         let trust = self.build_trust(&files, &cas, now, &mut problems, &mut warnings);
+        warnings.extend(self.older_than_seen(&trust, &state));
         let checked = policy.as_ref().map(|policy| policy.check(&self.policy, &trust));
         match checked.transpose() {
             Ok(found) => warnings.extend(found.into_iter().flatten()),
@@ -88,8 +169,11 @@ impl Files {
                 None
             }
         });
+        let seen_crls = state.crls.keys().copied().collect();
         let loaded = match (tls, policy, problems.is_empty()) {
-            (Some(tls), Some(policy), true) => Ok(Loaded { tls, policy, mode, deny: files.deny.clone(), warnings }),
+            (Some(tls), Some(policy), true) => {
+                Ok(Loaded { tls, policy, mode, deny: files.deny.clone(), warnings, seen_crls })
+            }
             _ => Err(problems),
         };
         (files, loaded)
@@ -119,10 +203,16 @@ impl Files {
     ) {
         let trust = &self.trust;
         let own = [trust.root.clone(), trust.cas_dir(), trust.pins_dir(), trust.crls_dir(), trust.deny_file()];
+        let own = own.into_iter().chain([self.state.root().to_owned(), self.state.deny_file(), self.state.crls_file()]);
+        let own: Vec<PathBuf> = own.collect();
         let cas = files.cas.iter().map(|ca| &ca.path);
         let others = files.pins.iter().map(|pin| &pin.path).chain(files.crls.iter().map(|crl| &crl.path));
         for path in own.iter().chain(cas).chain(others) {
             check_owner(path, permissions::check_not_writable, problems);
+        }
+        let entries = files.cas.iter().map(|ca| &ca.path).chain(files.pins.iter().map(|pin| &pin.path));
+        for path in entries.chain(files.crls.iter().map(|crl| &crl.path)) {
+            check_link(path, problems);
         }
         for finding in findings {
             let is_fatal = finding.severity == Severity::Fatal;
@@ -212,6 +302,15 @@ fn check_owner(
     }
 }
 
+/// A link that another user put into a sticky directory could lead to any of root's certificates.
+fn check_link(path: &Path, problems: &mut Vec<Problem>) {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    let fault = permissions::check_not_foreign(path, &metadata, rustix::process::geteuid().as_raw());
+    if let Some(fault) = fault.filter(|_| metadata.is_symlink()) {
+        problems.push(problem(&Finding::new(path, Severity::Fatal, fault)));
+    }
+}
+
 /// The finding with what to do about it.
 fn problem(finding: &Finding) -> Problem {
     let message = match finding.fix() {
@@ -223,14 +322,4 @@ fn problem(finding: &Finding) -> Problem {
 
 fn reasons(ca: &CaRejected) -> String {
     ca.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// What is told when a newer list was replaced by an older one, or taken away.
-pub(super) fn older_crl(kept: &CaCrl) -> Problem {
-    let number = kept.list.number().map(|number| format!(" (number {number})")).unwrap_or_default();
-    let ca = &kept.ca;
-    let message = format!(
-        "the newest revocation list of the CA {ca}{number} is not there any more: it stays in force while this server runs"
-    );
-    Problem::new(Path::new("trust/crls"), message)
 }

@@ -29,5 +29,6 @@ mod refusal_log;
 mod reload;
 mod slow_peers;
 mod startup;
+mod state;
 mod storage_rules;
 mod why;

@@ -103,6 +103,36 @@ fn the_trust_directory() {
     check("trust", None, &[], |home| fs::remove_dir_all(home.path("trust")).unwrap());
 }
 
+/// As the kubelet mounts a Secret: a directory of root's with the sticky bit, and links through `..data`.
+#[test]
+fn a_kubernetes_volume() {
+    if !rustix::process::geteuid().is_root() {
+        check("trust/cas", None, &["chmod"], |home| chmod(home, "trust/cas", 0o1777));
+        return;
+    }
+    let home = Home::new();
+    let cas = home.path("trust/cas");
+    fs::create_dir(cas.join("..2026")).unwrap();
+    fs::rename(cas.join("clients.crt"), cas.join("..2026/clients.crt")).unwrap();
+    std::os::unix::fs::symlink("..2026", cas.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/clients.crt", cas.join("clients.crt")).unwrap();
+    for directory in ["trust", "trust/cas", "trust/pins"] {
+        chmod(&home, directory, 0o1777);
+    }
+    Server::check(&home.config()).unwrap();
+    // Others can add something there; it does not count, whatever it leads to.
+    let link = cas.join("more.crt");
+    std::os::unix::fs::symlink(home.path("trust/pins/alice.crt"), &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(4711), None).unwrap();
+    assert!(problems(&home).iter().any(|problem| problem.path == link && problem.message.contains("4711")));
+    fs::remove_file(&link).unwrap();
+    Authority::new("theirs").pair.write_crt(&cas, "more");
+    std::os::unix::fs::lchown(&link, Some(4711), None).unwrap();
+    assert!(problems(&home).iter().any(|problem| problem.path == link && problem.message.contains("4711")));
+    fs::remove_file(&link).unwrap();
+    Server::check(&home.config()).unwrap();
+}
+
 /// A file that others may change decides on trust as much as its directory does.
 #[test]
 fn files_that_others_may_change() {

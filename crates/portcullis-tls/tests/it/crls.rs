@@ -201,19 +201,20 @@ fn an_older_list_does_not_take_the_place_of_a_newer_one() {
     let (one, two) = (ROOT.client("one"), ROOT.client("two"));
     let before = root().and_crl(&list(2, &[&one, &two])).store();
     for after in [root().and_crl(&list(1, &[&one])), root()] {
-        let (store, kept) = after.store().keeping_crls_of(&before);
+        let (store, kept) = after.store().keeping_crls_of(&before, |_| true);
         assert_eq!(
             kept.iter().map(|crl| (crl.ca.as_str(), crl.ca_key)).collect::<Vec<_>>(),
             [("root", key_hash(ROOT.cert_der()))]
         );
         assert_eq!(store.judge(&chain_of(&Offer::of(&two)), now()).map(|_| ()), revoked_by("root"));
     }
-    let (store, kept) = root().and_crl(&list(3, &[&one])).store().keeping_crls_of(&before);
+    let (store, kept) = root().and_crl(&list(3, &[&one])).store().keeping_crls_of(&before, |_| true);
     assert!(kept.is_empty());
     assert!(store.judge(&chain_of(&Offer::of(&two)), now()).is_ok());
+    assert!(root().store().keeping_crls_of(&before, |_| false).1.is_empty(), "forgiven");
     // A CA that is trusted no longer takes its list with it.
     let other = Authority::new("other CA");
-    assert!(Trust::ca("other", other.cert_der()).store().keeping_crls_of(&before).1.is_empty());
+    assert!(Trust::ca("other", other.cert_der()).store().keeping_crls_of(&before, |_| true).1.is_empty());
 }
 
 #[test]
