@@ -18,6 +18,8 @@ Usage: cargo xtask COMMAND
          ARGS           go to `cargo test`, for example: -- -p portcullis-oci digest
   tidy   The rules of this repository that clippy cannot see, checked in a second.
   audit  Licences, advisories, duplicates and sources of all dependencies, by cargo-deny.
+  limbo  Ask Go again for its verdicts on x509-limbo's certificates, which a test of ours is held beside. Wants Go
+         (Debian: golang-go) and the cases in ../shared/testdata. No part of `test`.
   help   This text.";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub(crate) enum Command {
     Test(Options),
     Tidy,
     Audit,
+    Limbo,
     Help,
 }
 
@@ -35,6 +38,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<
         "test" => test_options(rest).map(Command::Test),
         "tidy" => alone(Command::Tidy, rest),
         "audit" => alone(Command::Audit, rest),
+        "limbo" => alone(Command::Limbo, rest),
         "help" | "--help" | "-h" => Ok(Command::Help),
         other => bail!("there is no command {other:?}"),
     }
@@ -88,6 +92,7 @@ mod tests {
     fn every_command_is_known() {
         assert_eq!(parsed("tidy"), Ok(Command::Tidy));
         assert_eq!(parsed("audit"), Ok(Command::Audit));
+        assert_eq!(parsed("limbo"), Ok(Command::Limbo));
         assert_eq!(parsed("help"), Ok(Command::Help));
         assert_eq!(parsed("test"), Ok(Command::Test(Options::default())));
     }

@@ -9,6 +9,7 @@ mod args;
 mod test;
 
 mod audit;
+mod limbo;
 mod packages;
 mod tidy;
 
@@ -54,6 +55,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Test(options) => Ok(test::run(&root, options)),
         Command::Tidy => tidy::run(&root),
         Command::Audit => audit::run(&root),
+        Command::Limbo => limbo::run(&root),
         Command::Help => {
             println!("{}", args::HELP);
             Ok(true)
