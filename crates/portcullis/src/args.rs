@@ -16,17 +16,19 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use cert::{CertCommand, CertLintArgs, CertNew, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs};
+pub(crate) use cert::{
+    CertCommand, CertLintArgs, CertNew, CertRenewArgs, CertRevokeArgs, CertShowArgs, NewClientArgs, NewServerArgs,
+};
 pub(crate) use config::{ConfigCommand, ConfigImportArgs};
 pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
 pub(crate) use install::{EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
-pub(crate) use serve::{AskArgs, ServeArgs, StatusArgs, UpArgs};
+pub(crate) use serve::{AskArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
     ClientArgs, CopyArgs, DeleteArgs, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
 };
-pub(crate) use trust::{RoleWord, TrustAddArgs, TrustCommand, TrustListArgs, TrustRemoveArgs};
+pub(crate) use trust::{RoleWord, TrustAddArgs, TrustCommand, TrustForgiveArgs, TrustListArgs, TrustRemoveArgs};
 
 /// Mutual TLS for container registries, whole: registry, certificates, client directories and diagnosis.
 #[derive(Debug, Parser)]
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     Manifest(ManifestArgs),
     /// Delete a tag, or a manifest with all its tags
     Delete(DeleteArgs),
+    /// Renew the server's certificate and the revocation list where they are due, for a timer beside `serve`
+    Maintain(MaintainArgs),
     /// Ask the running server about itself
     Status(StatusArgs),
     /// Look at all that is stored: hash every blob, follow every link, say what is damaged

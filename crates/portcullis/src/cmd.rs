@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fsck;
 pub(crate) mod install;
+pub(crate) mod maintain;
 pub(crate) mod manifest;
 pub(crate) mod policy;
 pub(crate) mod pull;
@@ -22,8 +23,11 @@ pub(crate) mod up;
 
 mod ask;
 mod lint;
+mod renew;
+mod revoke;
 mod show;
 mod transfer;
+mod unit;
 
 use time::OffsetDateTime;
 use time::macros::format_description;

@@ -82,13 +82,13 @@ impl Files {
 
     /// Writes down what is denied and which lists are in force, so that a `trust/` of an earlier day un-revokes nobody.
     /// The deny list is read again: what was taken out in the meantime must not come back.
-    pub(super) fn remember(&self, trust: &TrustStore) -> std::io::Result<bool> {
+    pub(super) fn remember(&self, trust: &TrustStore) -> io::Result<bool> {
         let deny = self.trust.read().0.deny;
         self.state.remember(&deny, trust.crls().map(|crl| (crl.ca_key, &crl.list)))
     }
 
     /// What to tell when it cannot be written down.
-    pub(super) fn not_remembered(&self, error: &std::io::Error) -> String {
+    pub(super) fn not_remembered(&self, error: &io::Error) -> String {
         let state = self.state.root().display();
         format!(
             "what is denied cannot be written down in {state}: {error}; it is enforced while this server runs. \

@@ -51,6 +51,8 @@ async fn each_reason_of_late_and_the_verdict_of_now() {
 
     // Let in again; what the policy denies it is a refusal too.
     std::fs::write(site.home.path("trust/deny"), "").unwrap();
+    // As `trust forgive` does.
+    std::fs::remove_file(site.home.path("state/deny")).unwrap();
     site.home.write_policy("[[rule]]\nca = \"clients\"\nrepositories = [\"team/**\"]\nallow = [\"pull\"]\n");
     site.reload();
     site.client(&bob).http1().await.get("/v2/other/tags/list").await.expect_error(403, "DENIED");

@@ -1,9 +1,12 @@
 //! Words of `cert`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Subcommand;
 use portcullis_pki::{ClientName, KeyAlgorithm, ServerName};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::HomeArgs;
 
@@ -16,6 +19,8 @@ pub(crate) enum CertCommand {
     Show(CertShowArgs),
     /// Say what is wrong with certificate files, or with directories of them
     Lint(CertLintArgs),
+    /// Make new certificates for clients, with the keys they have
+    Renew(CertRenewArgs),
     /// Let a client in no longer: all its certificates, or one by serial number or fingerprint
     Revoke(CertRevokeArgs),
 }
@@ -56,6 +61,9 @@ pub(crate) struct CertRevokeArgs {
     /// The client's name, or a certificate's serial number or SHA-256 fingerprint
     #[arg(value_name = "NAME|SERIAL|FINGERPRINT")]
     pub(crate) target: String,
+    /// Revoke everything the client NAME was issued before this moment (RFC 3339), listed or not; `*` stands for any part
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<Moment>,
     /// Why, for whoever reads the deny list later
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     pub(crate) reason: String,
@@ -81,4 +89,31 @@ pub(crate) struct CertLintArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["names", "all"])))]
+pub(crate) struct CertRenewArgs {
+    /// The clients
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<ClientName>,
+    /// Every client of which a third of the certificate's life is left, or less
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+}
+
+/// A moment, as in `2026-01-02T03:04:05Z`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment(pub(crate) OffsetDateTime);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no moment: write it like 2026-01-02T03:04:05Z"))
+    }
 }

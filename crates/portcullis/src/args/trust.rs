@@ -14,6 +14,8 @@ pub(crate) enum TrustCommand {
     List(TrustListArgs),
     /// Trust it no longer
     Remove(TrustRemoveArgs),
+    /// Take back what was denied: from the deny list, and from what is remembered of it
+    Forgive(TrustForgiveArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,14 @@ pub(crate) struct TrustListArgs {
 pub(crate) struct TrustRemoveArgs {
     /// Its name, as `trust list` shows it
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrustForgiveArgs {
+    /// The entry as it stands in the deny list, or crl:NAME for a CA whose older revocation list shall count again
+    pub(crate) entry: String,
     #[command(flatten)]
     pub(crate) home: HomeArgs,
 }

@@ -1,18 +1,20 @@
-//! `portcullis cert new client | new server | show | lint | revoke`.
+//! `portcullis cert new client | new server`, and the other verbs of `cert`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use portcullis_certs::Certificate;
-use portcullis_certs::trust_dir::{DenyRule, TrustDir};
-use portcullis_pki::{Authority, ClientRequest, KeySource, issue_client};
-use rustix::process::geteuid;
+use portcullis_certs::state_dir::StateDir;
+use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir};
+use portcullis_certs::{Certificate, glob};
+use portcullis_pki::{Authority, ClientRequest, KeySource, issue_client, latest_cut_off};
+use portcullis_server::Config;
 use time::{Duration, OffsetDateTime};
 
-use crate::args::{CertCommand, CertNew, CertRevokeArgs, NewClientArgs, NewServerArgs};
+use crate::args::{CertCommand, CertNew, NewClientArgs, NewServerArgs};
 use crate::cmd::up::{add_names, leaf, server_names};
-use crate::cmd::{ask, date, lint, show};
+use crate::cmd::{ask, date, lint, renew, revoke, show};
 use crate::home::{self, Home};
 use crate::{names, output};
 
@@ -22,7 +24,8 @@ pub(crate) fn run(command: CertCommand) -> anyhow::Result<()> {
         CertCommand::New(CertNew::Server(args)) => new_server(&args),
         CertCommand::Show(args) => show::run(&args),
         CertCommand::Lint(args) => lint::run(&args),
-        CertCommand::Revoke(args) => revoke(&args),
+        CertCommand::Renew(args) => renew::run(&args),
+        CertCommand::Revoke(args) => revoke::run(&args),
     }
 }
 
@@ -31,11 +34,10 @@ fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
     let lock = home.lock()?;
     let now = OffsetDateTime::now_utc();
     let config = home.config()?;
-    let trust = TrustDir::new(&config.trust);
     let directory = home.client(args.name.as_str());
     let path = directory.join("client.cert");
     let mut existing = if path.exists() { Some(leaf(&path)?) } else { None };
-    if existing.as_ref().is_some_and(|existing| is_denied(&trust, existing)) {
+    if existing.as_ref().is_some_and(|existing| is_denied(&config, existing)) {
         let aside = set_aside(&directory)?;
         output::line(&format!("the certificate before is revoked; its files are in {}", aside.display()));
         existing = None;
@@ -50,6 +52,7 @@ fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
             let request = ClientRequest {
                 key: KeySource::at(directory.join("client.key"), args.alg),
                 lifetime: Duration::days(i64::from(args.days)),
+                not_before: cut_off(&config),
                 ..ClientRequest::new(args.name.clone())
             };
             let issued = issue_client(&Authority::open(&home.client_ca())?, &request, now)?;
@@ -67,13 +70,36 @@ fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this very certificate, or its key, is on the deny list.
-fn is_denied(trust: &TrustDir, certificate: &Certificate) -> bool {
-    trust.read().0.deny.iter().any(|entry| match &entry.rule {
+/// What is denied, by the list and by what is remembered of it.
+fn denied(config: &Config) -> Vec<DenyEntry> {
+    let mut denied = TrustDir::new(&config.trust).read().0.deny;
+    denied.extend(StateDir::new(&config.state).read().0.deny);
+    denied
+}
+
+/// Whether this very certificate, or its key, is on the deny list, or was and is not forgiven.
+pub(crate) fn is_denied(config: &Config, certificate: &Certificate) -> bool {
+    let facts = certificate.facts();
+    denied(config).iter().any(|entry| match &entry.rule {
         DenyRule::Certificate(fingerprint) => *fingerprint == certificate.fingerprint(),
-        DenyRule::Key(key) => *key == certificate.facts().key_hash,
-        DenyRule::Serial { .. } | DenyRule::Name { .. } => false,
+        DenyRule::Key(key) => *key == facts.key_hash,
+        DenyRule::Name { matcher, before } => {
+            let name = matcher.strip_prefix("cn=");
+            facts.not_before < *before
+                && name.is_some_and(|name| facts.subject.common_names().any(|own| glob(name, own)))
+        }
+        DenyRule::Serial { .. } => false,
     })
+}
+
+/// When a new certificate may begin at the earliest, lest a cut-off denies it too.
+pub(crate) fn cut_off(config: &Config) -> Option<OffsetDateTime> {
+    latest_cut_off(&denied(config))
+}
+
+/// Whether a directory of clients is one that was moved out of the way.
+pub(crate) fn is_set_aside(name: &OsStr) -> bool {
+    name.to_string_lossy().contains(".revoked-")
 }
 
 /// Moves a client's directory out of the way. A key is never overwritten, and never used again once it is revoked.
@@ -84,20 +110,6 @@ fn set_aside(directory: &Path) -> anyhow::Result<PathBuf> {
         names.find(|path| !path.exists()).context("there are 1,000 revoked directories of this client: remove some")?;
     fs::rename(directory, &aside).with_context(|| format!("cannot move {}", directory.display()))?;
     Ok(aside)
-}
-
-fn revoke(args: &CertRevokeArgs) -> anyhow::Result<()> {
-    let home = Home::existing(args.home.home.as_deref())?;
-    let trust = TrustDir::new(home.config()?.trust);
-    let lock = home.lock()?;
-    let now = OffsetDateTime::now_utc();
-    let journal = Authority::open(&home.client_ca())?.journal()?;
-    let note = format!("{}, uid {}, {}: {}", date(now), geteuid().as_raw(), args.target, args.reason);
-    let revoked = portcullis_pki::revoke(&journal, &trust, &args.target, &note, now)?;
-    drop(lock);
-    output::line(&revoked.to_string());
-    output::line(&ask::put_deny_in_force(&home)?);
-    Ok(())
 }
 
 fn new_server(args: &NewServerArgs) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `portcullis trust add | list | remove`: writes the trust directory and puts it in force.
+//! `portcullis trust add | list | remove | forgive`: writes the trust directory and puts it in force.
 
 use portcullis_certs::trust_dir::TrustDir;
 use portcullis_certs::{Certificate, Severity};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::args::{RoleWord, TrustAddArgs, TrustCommand, TrustListArgs, TrustRemoveArgs};
-use crate::cmd::{ask, date};
+use crate::cmd::{ask, date, revoke};
 use crate::home::Home;
 use crate::output;
 
@@ -17,6 +17,7 @@ pub(crate) fn run(command: TrustCommand) -> anyhow::Result<()> {
         TrustCommand::Add(args) => add(&args),
         TrustCommand::List(args) => list(&args),
         TrustCommand::Remove(args) => remove(&args),
+        TrustCommand::Forgive(args) => revoke::forgive(&args),
     }
 }
 

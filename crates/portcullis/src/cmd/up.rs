@@ -17,7 +17,7 @@ use portcullis_server::{Config, TEMPLATE};
 use time::OffsetDateTime;
 
 use crate::args::UpArgs;
-use crate::cmd::{date, serve};
+use crate::cmd::{date, maintain, serve, unit};
 use crate::home::{self, Home};
 use crate::names::{self, Typed};
 use crate::{listen, output};
@@ -42,9 +42,15 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
         add_names(&home, &args.names)?;
     }
     drop(lock);
+    // What cannot be renewed is no reason not to serve.
+    match maintain::maintain(&home, OffsetDateTime::now_utc()) {
+        Ok(done) => done.iter().for_each(|line| output::note(line)),
+        Err(error) => output::warning(&format!("what is due cannot be renewed: {error:#}")),
+    }
     let config = with_overrides(home.config()?, args);
     let address = listener.local_addr().unwrap_or(config.listen);
     let greeting = greeting(&home, &config, address, is_new)?;
+    maintain::keep_up(home)?;
     serve::serve(config, listener, args.log_json, || greeting.iter().for_each(|line| output::line(line)))
 }
 
@@ -93,7 +99,7 @@ fn authority(dir: &Path, kind: AuthorityKind, label: &str, now: OffsetDateTime) 
     }
 }
 
-fn issue_server_certificate(
+pub(crate) fn issue_server_certificate(
     ca: &Authority,
     home: &Home,
     names: Vec<ServerName>,
@@ -208,6 +214,11 @@ fn greeting(home: &Home, config: &Config, listen: SocketAddr, is_new: bool) -> a
     }
     lines.push(String::new());
     lines.extend(next_commands(home, &typed));
+    if is_new && rustix::process::geteuid().is_root() {
+        lines
+            .push("as a service that starts with the machine, without root's rights (stop this one first):".to_owned());
+        lines.extend(unit::commands(home, config));
+    }
     lines.push(String::new());
     lines.push(format!("listening on {listen}, mutual TLS only"));
     Ok(lines)

@@ -40,3 +40,4 @@ mod revoked;
 mod roots;
 mod stop;
 mod told;
+mod upkeep;
