@@ -5,11 +5,13 @@
 //! `portcullis-certs`, see `place`.
 
 mod config;
+mod conflict;
 mod place;
 mod record;
 pub mod uninstall;
 
 pub use config::ConfigChange;
+pub use conflict::Conflict;
 pub use place::{Engine, Scope};
 
 use std::collections::HashSet;
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 use portcullis_certs::RegistryHost;
 use portcullis_certs::{
     Certificate, CertsLocation, EngineProfile, EngineUser, Fault, Finding, Fingerprint, HostCerts, Prediction,
-    Severity, ShellCommand, Situation, Visible, pem, permissions, predict, read_host_certs,
+    Severity, Situation, pem, permissions, predict, read_host_certs,
 };
 use time::OffsetDateTime;
 
@@ -64,6 +66,16 @@ pub enum OtherPairs<'a> {
     Add(&'a str),
     /// One that we wrote earlier is replaced, also where it is another client's. One that we did not write is not.
     Replace,
+}
+
+/// The contents of a client's three files. Holds the private key: it has no `Debug` text.
+pub struct ClientFiles {
+    /// Of `ca.crt`.
+    pub ca: Vec<u8>,
+    /// Of the key.
+    pub key: Vec<u8>,
+    /// Of the certificate and its chain.
+    pub cert: Vec<u8>,
 }
 
 /// What [`apply`] will do. Holds the private key: it is not in its `Debug` text.
@@ -112,47 +124,6 @@ pub enum Change {
     },
 }
 
-/// Why a plan would touch what is not ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conflict {
-    /// A file with another content that we did not write, or that was changed since.
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A certificate or key of another pair: engines send the first that fits, so ours might never be used.
-    ForeignPair {
-        /// The file.
-        path: PathBuf,
-    },
-    /// We wrote it earlier, for another client.
-    OtherClient {
-        /// The file.
-        path: PathBuf,
-        /// Whom its certificate names.
-        old: String,
-        /// Whom the new one names.
-        new: String,
-    },
-    /// The engine's configuration file cannot be added to.
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// Not a regular file.
-    NotAFile {
-        /// What is in the way.
-        path: PathBuf,
-    },
-    /// A symbolic link below the other root: it might lead out of it.
-    LinkBelowRoot {
-        /// The link.
-        path: PathBuf,
-    },
-}
-
 /// What is there now.
 #[derive(Debug)]
 pub struct Installed {
@@ -194,7 +165,15 @@ pub struct Installed {
 /// # Errors
 /// [`PkiError::Files`] when the source is not sound, [`PkiError::InstallRefused`] with every conflict.
 pub fn plan(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Plan, PkiError> {
-    let contents = read_source(request, now)?;
+    plan_files(request, read_source(request, now)?)
+}
+
+/// As [`plan`], with files that come from elsewhere than [`InstallRequest::from`], which is not looked at: another engine's.
+///
+/// # Errors
+/// [`PkiError::InstallRefused`] with every conflict.
+pub fn plan_files(request: &InstallRequest<'_>, files: ClientFiles) -> Result<Plan, PkiError> {
+    let contents = [files.ca, files.key, files.cert];
     let directory = request.directory();
     let record = Record::read(request.record)?;
     let mut conflicts = links_below_root(request.root, &directory)?;
@@ -306,36 +285,12 @@ impl fmt::Debug for Step {
     }
 }
 
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, why) = match self {
-            Self::OtherClient { path, old, new } => {
-                let (old, new) = (Visible(old), Visible(new));
-                return write!(f, "{} is {old}'s; to put {new} in its place: --replace", path.display());
-            }
-            Self::Config { path, why } => return write!(f, "{}: {why}", path.display()),
-            Self::Foreign { path } => {
-                (path, "is there already and was not written by portcullis, or was changed since")
-            }
-            Self::ForeignPair { path } => (
-                path,
-                "belongs to another client certificate, and an engine sends the first that fits; --add NAME puts this one beside it",
-            ),
-            Self::NotAFile { path } => (path, "is not a regular file"),
-            Self::LinkBelowRoot { path } => (path, "is a symbolic link, which may lead out of the other root"),
-        };
-        let mut moved = path.clone().into_os_string();
-        moved.push(".old");
-        let fix = ShellCommand::new([OsStr::new("mv"), path.as_os_str(), &moved]);
-        write!(f, "{} {why}\n  if it is not needed: {fix}", path.display())
-    }
-}
-
 /// The three files, after the engine's own reader found nothing fatal in them.
-fn read_source(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Vec<Vec<u8>>, PkiError> {
+fn read_source(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<ClientFiles, PkiError> {
     let paths = FILES.map(|(name, _)| request.from.join(name));
-    let contents =
-        paths.iter().map(|path| fs::read(path).map_err(PkiError::io("read", path))).collect::<Result<_, _>>()?;
+    let [ca, key, cert] = &paths;
+    let read = |path: &Path| fs::read(path).map_err(PkiError::io("read", path));
+    let contents = ClientFiles { ca: read(ca)?, key: read(key)?, cert: read(cert)? };
     let profile = &EngineProfile::DOCKER_DOCS;
     let (_, findings) = read_host_certs(profile, CertsLocation::HostDirectory(request.from), request.host, now);
     let mut fatal: Vec<Finding> = findings.into_iter().filter(|finding| finding.severity == Severity::Fatal).collect();

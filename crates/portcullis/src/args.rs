@@ -22,7 +22,7 @@ pub(crate) use cert::{
 pub(crate) use config::{ConfigCommand, ConfigImportArgs};
 pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
-pub(crate) use install::{EngineWord, InstallArgs, UninstallArgs};
+pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Put a client's certificate where engines read it
     Install(InstallArgs),
+    /// Give one engine the certificate files that another has for a registry
+    Convert(ConvertArgs),
     /// Take away what install wrote for a registry, and nothing else
     Uninstall(UninstallArgs),
     /// Say why engines do, or do not, use the certificates for a registry

@@ -2,6 +2,7 @@
 
 pub(crate) mod cert;
 pub(crate) mod config;
+pub(crate) mod convert;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod doctor;

@@ -40,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Policy(command) => cmd::policy::run(command),
         Command::Config(args) => cmd::config::run(args),
         Command::Install(args) => cmd::install::run(&args),
+        Command::Convert(args) => cmd::convert::run(&args),
         Command::Uninstall(args) => cmd::uninstall::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Explain(args) => cmd::explain::run(&args),

@@ -32,6 +32,28 @@ pub(crate) struct InstallArgs {
     pub(crate) dry_run: bool,
 }
 
+/// `portcullis convert HOST --from ENGINE --to ENGINE`
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConvertArgs {
+    /// The registry as it is typed in image names: HOST or HOST:PORT
+    pub(crate) host: RegistryHost,
+    /// The engine whose files are taken
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) from: EngineWord,
+    /// The engine that gets them
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) to: EngineWord,
+    /// Another root, such as a mounted image
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Do not ask the registry at the end whether it lets the client in
+    #[arg(long)]
+    pub(crate) no_proof: bool,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// `portcullis uninstall HOST`
 #[derive(Debug, clap::Args)]
 pub(crate) struct UninstallArgs {

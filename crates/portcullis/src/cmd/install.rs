@@ -59,7 +59,7 @@ pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
     }
 }
 
-fn put_in_place(plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
+pub(super) fn put_in_place(plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
     let installed = install::apply(plan, now)?;
     for finding in &installed.findings {
         output::warning(&format!("{finding}\n  {}", finding.fix()));
@@ -80,7 +80,7 @@ fn put_in_place(plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
 }
 
 /// The proof: a handshake with what was installed. A registry that cannot be reached proves nothing, and is no failure.
-fn prove(host: &RegistryHost, directory: &Path) -> anyhow::Result<()> {
+pub(super) fn prove(host: &RegistryHost, directory: &Path) -> anyhow::Result<()> {
     let certs = CertsChoice { location: Location::HostDirectory(directory.to_owned()), ..CertsChoice::default() };
     let retries = Retries { limit: 0, ..Retries::default() };
     let options = ClientOptions { certs, retries, ..ClientOptions::default() };
@@ -116,7 +116,7 @@ fn other_pairs(args: &InstallArgs) -> OtherPairs<'_> {
     }
 }
 
-fn tell(plan: &Plan, dry_run: bool) {
+pub(super) fn tell(plan: &Plan, dry_run: bool) {
     if plan.is_done() {
         output::line(&format!("{}: already so in {}", plan.engine, plan.directory.display()));
         return;
@@ -141,7 +141,7 @@ fn tell(plan: &Plan, dry_run: bool) {
 }
 
 /// Certificate directories are read for each pull and push; some configuration files only at the start.
-fn next(host: &RegistryHost, engines: &[Engine]) {
+pub(super) fn next(host: &RegistryHost, engines: &[Engine]) {
     for engine in engines {
         let profile = engine.profile();
         let reload = Row::at(profile.reload, profile.assumed).map_or(Reload::EachOperation, |row| row.holds);

@@ -169,6 +169,30 @@ fn install_ends_with_a_proof_and_goes_away_again() {
     machine.run(PORTCULLIS, &["uninstall", "registry.test:5444"]).ok();
 }
 
+/// What Docker has, Podman gets, and lets itself be asked for.
+#[test]
+fn convert_gives_one_engines_files_to_another() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    let convert = |more: &[&str]| {
+        let words = ["convert", HOST_PORT, "--from", "docker", "--to", "podman"];
+        machine.run(PORTCULLIS, &[&words[..], more].concat())
+    };
+    convert(&[]).exits(1).says("docker has no files for this registry");
+    registry.fill_certs(&machine.docker_certs(HOST_PORT), &pair);
+    convert(&["--dry-run"]).ok().says("would write");
+    assert!(!machine.podman_certs(HOST_PORT).exists());
+    convert(&[]).ok().says("lets client in");
+    let copied = machine.podman_certs(HOST_PORT);
+    assert_eq!(fs::read(copied.join("client.cert")).unwrap(), fs::read(&pair.cert).unwrap());
+    assert_eq!(mode(&copied.join("client.key")), 0o600);
+    convert(&[]).ok().says("already so");
+    fs::remove_file(machine.docker_certs(HOST_PORT).join("client.key")).unwrap();
+    convert(&[]).exits(1).says("missing key client.key for client certificate client.cert");
+}
+
 /// A second `up` changes nothing and serves.
 #[test]
 fn up_twice_changes_nothing() {
