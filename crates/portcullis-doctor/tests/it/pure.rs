@@ -205,3 +205,21 @@ fn nerdctl_takes_default_first() {
     let what = found(&machine.facts(Reach::Files), "D11");
     assert_eq!(what.len(), 1, "{what:?}");
 }
+
+/// `ca.pem` beside `ca.crt` is left as it is; of two files that would get one name only the first does.
+#[test]
+fn no_repair_wants_a_name_that_is_taken() {
+    let mends = |machine: &Machine| -> Vec<String> {
+        let report = machine.report();
+        let mends = report.findings.iter().filter_map(|finding| finding.mend.as_ref());
+        mends.map(|mend| mend.path().file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    let machine = Machine::new();
+    let directory = machine.directory();
+    for name in ["ca.cer", "ca.pem"] {
+        write_file(&directory.join(name), machine.ca.cert_pem().as_bytes(), 0o644);
+    }
+    assert_eq!(mends(&machine), ["ca.cer"]);
+    machine.ca.write_ca(&directory);
+    assert_eq!(mends(&machine), [""; 0]);
+}

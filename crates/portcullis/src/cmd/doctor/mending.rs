@@ -191,3 +191,39 @@ fn ending(name: &OsStr, ending: &str) -> OsString {
     name.push(ending);
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn rename(root: &Path, from: &str, to: &str) -> anyhow::Result<ShellCommand> {
+        apply(&Mend::Rename { from: root.join(from), to: root.join(to) }, root)
+    }
+
+    /// The doctor leaves such repairs out; a file may have appeared since it looked.
+    #[test]
+    fn a_name_that_was_taken_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a"), "a").unwrap();
+        std::fs::write(at("b"), "b").unwrap();
+        assert!(rename(dir.path(), "a", "b").is_err());
+        std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
+        assert!(rename(dir.path(), "a", "link").is_err());
+        assert!(rename(dir.path(), "link", "c").is_err());
+        assert_eq!((std::fs::read(at("a")).unwrap(), std::fs::read(at("b")).unwrap()), (b"a".to_vec(), b"b".to_vec()));
+        let undo = rename(dir.path(), "a", "c").unwrap();
+        assert_eq!(undo.to_string(), format!("mv -i {} {}", at("c").display(), at("a").display()));
+    }
+
+    #[test]
+    fn nothing_outside_of_the_root_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = PathBuf::from("/etc/hostname");
+        assert!(apply(&Mend::Mode { path: outside, mode: 0o600 }, dir.path()).is_err());
+        let climbing = dir.path().join("../x");
+        assert!(apply(&Mend::Mode { path: climbing, mode: 0o600 }, dir.path()).is_err());
+    }
+}
