@@ -15,7 +15,7 @@ use portcullis_testkit::pki::{Pair, PairFiles};
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
 use portcullis_tls::{Roots, client_config};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
@@ -196,7 +196,8 @@ impl<'m> Siege<'m> {
 /// From the attacker's address of this number.
 pub(super) fn connect_from(address: usize) -> io::Result<TcpStream> {
     let last = u8::try_from(address + 1).expect("so few addresses");
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    // Not for the programs that other tests of this process start meanwhile.
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     bind(&socket, &SocketAddrV4::new([127, 0, 7, last].into(), 0))?;
     connect(&socket, &SocketAddrV4::new(ADDRESS.parse().expect("an address"), PORT))?;
     let stream = TcpStream::from(socket);
