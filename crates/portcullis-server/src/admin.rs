@@ -17,14 +17,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use portcullis_certs::Fingerprint;
-use portcullis_store::Store;
 use portcullis_store::fsck::{Outcome, Step};
+use portcullis_store::{Removal, Store};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::error::Chain;
 use crate::events::clients::SeenClient;
+use crate::gc::{GcStarted, GcStatus};
 use crate::refusals::Why;
 use crate::side::{self, Bounds};
 use crate::status::{self, Inside, Status};
@@ -43,6 +44,8 @@ const CLIENTS: &str = "/clients";
 /// Followed by a fingerprint.
 const WHY: &str = "/why/";
 const FSCK: &str = "/fsck";
+const GC: &str = "/gc";
+const GC_DRY_RUN: &str = "/gc/dry-run";
 
 /// The answer to `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +125,23 @@ pub async fn fsck(socket: &Path, step: &Step) -> Result<Outcome, AdminError> {
     let step = serde_json::to_vec(step).unwrap_or_default();
     let outcome: Result<Outcome, String> = ask(socket, Method::POST, FSCK, step).await?;
     outcome.map_err(|reason| AdminError::NoAnswer { socket: socket.to_owned(), reason })
+}
+
+/// Has the server behind `socket` begin a garbage collection, unless one runs already.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is no server.
+pub async fn start_gc(socket: &Path, removal: Removal) -> Result<GcStarted, AdminError> {
+    let path = if removal == Removal::DryRun { GC_DRY_RUN } else { GC };
+    ask(socket, Method::POST, path, Vec::new()).await
+}
+
+/// Asks the server behind `socket` for its garbage collections.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is no server.
+pub async fn gc(socket: &Path) -> Result<GcStatus, AdminError> {
+    ask(socket, Method::GET, GC, Vec::new()).await
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(
@@ -204,6 +224,9 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
         (false, _, _) => empty(StatusCode::FORBIDDEN),
         (true, &Method::GET, STATUS) => json(&status::read(&inside)),
         (true, &Method::GET, CLIENTS) => json(&inside.events.clients.list()),
+        (true, &Method::GET, GC) => json(&inside.collector.status()),
+        (true, &Method::POST, GC) => json(&inside.collector.start(Removal::Real)),
+        (true, &Method::POST, GC_DRY_RUN) => json(&inside.collector.start(Removal::DryRun)),
         (true, &Method::POST, RELOAD) => {
             // Reads files: not in the task.
             match tokio::task::spawn_blocking(move || reload_now(&inside)).await {

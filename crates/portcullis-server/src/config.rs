@@ -3,6 +3,8 @@
 //! Each default is stated once, in [`Config::defaults`], and [`TEMPLATE`] shows them all; a test holds the two
 //! together. Must not open any of the files it names.
 
+mod gc;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use portcullis_oci::manifest;
 use portcullis_tls::ClientAuth;
 
+pub use self::gc::Gc;
 use crate::document::{Problem, Problems, Table, parse_size};
 use crate::events::audit::AuditTo;
 use crate::tag_rules::TagRule;
@@ -39,6 +42,12 @@ pub const TEMPLATE: &str = r#"# Portcullis. Every key is shown with its default;
 # mode = "read-write" # "read-only": pulls go on, pushes and deletes are refused; taken over by `portcullis reload`
 # immutable = []      # tags that never change once they are set, such as "release/**:v*"
 # missing_children = "accept" # an index whose manifests are not all in the repository: "accept" or "refuse"
+
+[gc]
+# interval = "24h"  # how often what no manifest names is collected, while everything goes on; "off" for never
+# grace = "1h"      # what a push needs from its layers to its manifest: nothing younger is collected
+# trash = "24h"     # how long collected blobs can still be brought back; not at all while less than `reserve` is free
+# untagged = false  # whether manifests go too that no tag, no index and no subject keeps
 
 [audit]
 # file = "off" # one JSON line per decision: a file, "stdout", or "off"
@@ -113,6 +122,8 @@ pub struct Config {
     pub lock_wait: Duration,
     /// After how long an abandoned upload is thrown away.
     pub upload_expiry: Duration,
+    /// Garbage collection.
+    pub gc: Gc,
     /// Where the audit goes.
     pub audit: AuditTo,
     /// Whether anything may be written. The one key that a reload takes over.
@@ -209,6 +220,7 @@ impl Config {
             reserve: 1 << 30,
             lock_wait: Duration::from_secs(30),
             upload_expiry: Duration::from_hours(24),
+            gc: Gc::default(),
             audit: AuditTo::Off,
             mode: Mode::ReadWrite,
             immutable: Vec::new(),
@@ -248,11 +260,15 @@ impl Config {
         access.finish(&mut problems, &["policy"]);
         let storage = root.table(&mut problems, "storage");
         config.read_storage(storage, &mut problems, home);
+        config.gc.read(root.table(&mut problems, "gc"), &mut problems);
         let mut audit = root.table(&mut problems, "audit");
         config.read_audit(&mut audit, &mut problems, home);
         audit.finish(&mut problems, &["file"]);
         config.limits.read(root.table(&mut problems, "limits"), &mut problems);
-        root.finish(&mut problems, &["listen", "probe", "admin_socket", "tls", "access", "storage", "audit", "limits"]);
+        root.finish(
+            &mut problems,
+            &["listen", "probe", "admin_socket", "tls", "access", "storage", "gc", "audit", "limits"],
+        );
         match problems.into_found() {
             found if found.is_empty() => Ok(config),
             found => Err(found),
@@ -406,7 +422,7 @@ mod tests {
         let defaults = Config::defaults(Path::new("/home"));
         assert_eq!(Config::parse(path, &uncommented), Ok(defaults.clone()));
         assert_eq!(Config::parse(path, TEMPLATE), Ok(defaults));
-        assert_eq!(uncommented.matches(" = ").count(), 35, "a key without its line in the template");
+        assert_eq!(uncommented.matches(" = ").count(), 39, "a key without its line in the template");
     }
 
     #[test]
@@ -430,5 +446,18 @@ mod tests {
     fn off_is_off() {
         let config = Config::parse(Path::new("c.toml"), "probe = \"off\"\nadmin_socket = \"off\"").expect("fine");
         assert_eq!((config.probe, config.admin_socket), (None, None));
+        let config = Config::parse(Path::new("c.toml"), "[gc]\ninterval = \"off\"").expect("fine");
+        assert_eq!(config.gc, Gc { interval: None, ..Gc::default() });
+    }
+
+    #[test]
+    fn the_times_of_garbage_collection_have_a_lower_bound() {
+        let parse = |text: &str| Config::parse(Path::new("c.toml"), &format!("[gc]\n{text}"));
+        let least = parse("interval = \"1m\"\ngrace = \"60s\"\ntrash = \"0s\"\nuntagged = true").expect("at the limit");
+        let minute = Duration::from_mins(1);
+        assert_eq!(least.gc, Gc { interval: Some(minute), grace: minute, trash: Duration::ZERO, untagged: true });
+        let found =
+            parse("interval = \"59s\"\ngrace = \"59999ms\"\ntrash = \"off\"\nuntagged = 1").expect_err("past it");
+        assert_eq!(found.iter().map(|problem| problem.line).collect::<Vec<_>>(), [2, 3, 4, 5].map(Some), "{found:?}");
     }
 }

@@ -276,7 +276,7 @@ impl<'a> Table<'a> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = digits.parse().ok()?;
     let time = match unit.trim() {

@@ -30,6 +30,7 @@ mod error;
 mod events;
 mod exchange;
 mod expiry;
+pub mod gc;
 mod generation;
 mod peer;
 mod policy;
@@ -57,7 +58,7 @@ use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use config::{Config, Limits, MissingChildren, Mode, TEMPLATE};
+pub use config::{Config, Gc, Limits, MissingChildren, Mode, TEMPLATE};
 pub use document::Problem;
 pub use events::audit::AuditTo;
 pub use events::clients::SeenClient;
@@ -152,16 +153,7 @@ impl Server {
 
     fn open_with(config: Config, output: Option<Box<dyn io::Write + Send>>) -> Result<Self, ServerError> {
         let generations = Generations::start(&config).map_err(|problems| ServerError::Trust { problems })?;
-        let options = StoreOptions {
-            lock_wait: config.lock_wait,
-            socket: config.admin_socket.clone(),
-            reserve: config.reserve,
-            open_uploads: config.limits.open_uploads,
-            cache_bytes: config.limits.caches,
-            immutable: tag_rules::immutable(&config.immutable),
-            ..StoreOptions::default()
-        };
-        let store = Store::open(&config.data, &options)?;
+        let store = open_store(&config)?;
         let events = Arc::new(Events::new(open_audit(&config.audit, output)?));
         Ok(Self { config, store, generations: Arc::new(generations.telling(events)) })
     }
@@ -204,17 +196,19 @@ impl Server {
         );
         let events = Arc::clone(&self.generations.events);
         let strangers = Slots::new(limits.strangers, (limits.strangers / 4).max(1), handshakes_per_address);
+        let (stopper, stop) = tokio::sync::watch::channel(false);
+        let collector = gc::spawn(&self.store, &self.generations, self.config.gc.interval, &stop);
         let inside = Arc::new(Inside {
             listen,
             generations: Arc::clone(&self.generations),
             store: self.store.clone(),
+            collector,
             slots: Arc::clone(&slots),
             events: Arc::clone(&events),
             since: OffsetDateTime::now_utc(),
         });
         // Keeps the data directory's lock until the socket is gone: a server that waits for it makes its own.
         let store = self.store.clone();
-        let (stopper, stop) = tokio::sync::watch::channel(false);
         tokio::spawn(expiry::run(store.clone(), self.config.upload_expiry, stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
@@ -283,6 +277,22 @@ impl Handle {
 /// As [`Server::open`] and [`Server::run`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     Server::open(config)?.run(listener, shutdown).await
+}
+
+fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let options = StoreOptions {
+        lock_wait: config.lock_wait,
+        socket: config.admin_socket.clone(),
+        reserve: config.reserve,
+        open_uploads: config.limits.open_uploads,
+        cache_bytes: config.limits.caches,
+        immutable: tag_rules::immutable(&config.immutable),
+        grace: config.gc.grace,
+        trash: config.gc.trash,
+        untagged: config.gc.untagged,
+        ..StoreOptions::default()
+    };
+    Store::open(&config.data, &options)
 }
 
 fn open_audit(to: &AuditTo, output: Option<Box<dyn io::Write + Send>>) -> Result<Audit, ServerError> {

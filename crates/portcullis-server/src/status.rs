@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::events::Events;
+use crate::gc::{Collector, GcStatus};
 use crate::generation::{Generation, Generations};
 use crate::slots::Slots;
 
@@ -19,6 +20,7 @@ pub(crate) struct Inside {
     pub(crate) listen: SocketAddr,
     pub(crate) generations: Arc<Generations>,
     pub(crate) store: Store,
+    pub(crate) collector: Arc<Collector>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) events: Arc<Events>,
     pub(crate) since: OffsetDateTime,
@@ -53,6 +55,8 @@ pub struct Status {
     pub open_uploads: usize,
     /// Links and manifests met since the start that are damaged and treated as absent; the log names each.
     pub damaged: u64,
+    /// Garbage collections of this server: the one under way and the last one, without what a dry run lists.
+    pub gc: GcStatus,
     /// Why the files as they are now are not in force; empty when they are.
     pub refused: Vec<String>,
     /// Why the server is not ready; empty when it is.
@@ -105,6 +109,7 @@ pub(crate) fn read(inside: &Inside) -> Status {
         connections: inside.slots.count(),
         open_uploads: health.open_uploads,
         damaged: health.damaged,
+        gc: inside.collector.status().in_short(),
         refused: refused(inside),
         not_ready: not_ready(inside),
         degraded: degraded(inside),

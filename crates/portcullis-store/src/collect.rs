@@ -128,6 +128,8 @@ pub enum Obstacle {
     Manifest(Digest, String),
     /// A layer link that a manifest names and that holds no digest, while no data has its name.
     Link(Digest),
+    /// Manifests by digests of this algorithm, which is not known here.
+    Algorithm(String),
     /// A tag that holds no digest, where untagged manifests shall go.
     Tag(Tag),
 }
@@ -307,6 +309,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Manifest(digest, why) => write!(f, "manifest {digest}: {why}"),
             Self::Link(digest) => write!(f, "the link of layer {digest} holds no digest, and no blob has its name"),
+            Self::Algorithm(algorithm) => write!(f, "manifests by {algorithm}, which is not known here"),
             Self::Tag(tag) => write!(f, "tag {tag} holds no digest"),
         }
     }

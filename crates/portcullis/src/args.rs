@@ -24,7 +24,7 @@ pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
 pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
-pub(crate) use serve::{AskArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
+pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
     ClientArgs, CopyArgs, DeleteArgs, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
 };
@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Renew the server's certificate and the revocation list where they are due, for a timer beside `serve`
     Maintain(MaintainArgs),
+    /// Collect garbage now: what no manifest names any more
+    Gc(GcArgs),
     /// Ask the running server about itself
     Status(StatusArgs),
     /// Look at all that is stored: hash every blob, follow every link, say what is damaged

@@ -8,6 +8,7 @@ pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fsck;
+pub(crate) mod gc;
 pub(crate) mod install;
 pub(crate) mod maintain;
 pub(crate) mod manifest;

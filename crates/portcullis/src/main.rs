@@ -51,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Manifest(args) => cmd::manifest::run(&args),
         Command::Delete(args) => cmd::delete::run(&args),
         Command::Maintain(args) => cmd::maintain::run(&args),
+        Command::Gc(args) => cmd::gc::run(&args),
         Command::Status(args) => cmd::status::run(&args),
         Command::Fsck(args) => cmd::fsck::run(&args),
         Command::Reload(args) => cmd::reload::run(&args),

@@ -20,6 +20,7 @@ mod conformance;
 mod crls;
 mod errors;
 mod explain;
+mod gc;
 mod identity;
 mod lifecycle;
 mod limits;

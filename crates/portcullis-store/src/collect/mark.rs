@@ -29,6 +29,7 @@ pub(super) struct Mark {
 
 #[derive(Debug)]
 enum Stage {
+    Algorithms,
     Tags(Names),
     Revisions(VecDeque<(Algorithm, Names)>),
     Links(VecDeque<(Algorithm, Names)>),
@@ -78,7 +79,7 @@ pub(super) struct Marked {
 impl Mark {
     pub(super) fn new(repository: RepositoryName) -> Self {
         Self {
-            stage: Stage::Tags(Names::below(layout::tags(&repository))),
+            stage: Stage::Algorithms,
             repository,
             held: Vec::new(),
             tagged: HashSet::new(),
@@ -94,6 +95,10 @@ impl Mark {
     pub(super) fn step(&mut self, inner: &Inner, marks: &mut Marks) -> Result<Option<Marked>, StoreError> {
         for _ in 0..BATCH {
             match &mut self.stage {
+                Stage::Algorithms => {
+                    self.look_at_unknown_algorithms(inner, marks)?;
+                    self.stage = Stage::Tags(Names::below(layout::tags(&self.repository)));
+                }
                 Stage::Tags(names) => match names.next(inner)? {
                     Some(name) => self.look_at_tag(inner, &name, marks)?,
                     None => self.stage = Stage::Revisions(self.each_algorithm(layout::revisions)),
@@ -112,6 +117,26 @@ impl Mark {
             }
         }
         Ok(None)
+    }
+
+    /// Distribution takes digests of algorithms that nobody here knows: a link by such a name keeps what it resolves to,
+    /// and a manifest by such a name could use anything.
+    fn look_at_unknown_algorithms(&mut self, inner: &Inner, marks: &mut Marks) -> Result<(), StoreError> {
+        let [layers, revisions] = layout::algorithms(&self.repository);
+        for algorithm in unknown_algorithms(inner, &revisions)? {
+            if !inner.backend.list(&revisions.below(&algorithm), None, 1)?.is_empty() {
+                self.hold(Obstacle::Algorithm(algorithm));
+            }
+        }
+        for algorithm in unknown_algorithms(inner, &layers)? {
+            let mut names = Names::below(layers.below(&algorithm));
+            while let Some(hex) = names.next(inner)? {
+                let link = layout::layer_link_of(&self.repository, &format!("{algorithm}:{hex}"));
+                let target = link.map(|link| inner.read_link(&link)).transpose()?.flatten();
+                marks.extend(&target);
+            }
+        }
+        Ok(())
     }
 
     fn look_at_tag(&mut self, inner: &Inner, name: &str, marks: &mut Marks) -> Result<(), StoreError> {
@@ -322,6 +347,12 @@ fn reached(revisions: &[Revision], is_root: impl Fn(&Revision) -> bool) -> Vec<D
 enum Visit {
     Enter(Digest),
     Leave(Digest),
+}
+
+fn unknown_algorithms(inner: &Inner, place: &layout::Prefix) -> Result<Vec<String>, StoreError> {
+    let mut names = inner.backend.list(place, None, BATCH)?;
+    names.retain(|name| name.parse::<Algorithm>().is_err());
+    Ok(names)
 }
 
 /// Everything that a manifest names, of any kind.

@@ -78,6 +78,11 @@ impl MemoryBackend {
         self.bucket().retired.len()
     }
 
+    /// As somebody else's program writes it.
+    pub(crate) fn put_raw(&self, key: &str, bytes: &[u8]) {
+        self.bucket().put_at(key, bytes);
+    }
+
     /// The keys of all objects.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.bucket().objects.keys().cloned().collect()
@@ -104,9 +109,13 @@ impl MemoryBackend {
 
 impl Bucket {
     fn put(&mut self, key: &Key, bytes: &[u8]) {
+        self.put_at(key.as_str(), bytes);
+    }
+
+    fn put_at(&mut self, key: &str, bytes: &[u8]) {
         self.versions += 1;
         let stored = Stored { bytes: bytes.into(), version: self.versions, written: self.now };
-        self.objects.insert(key.as_str().to_owned(), stored);
+        self.objects.insert(key.to_owned(), stored);
     }
 
     fn stage(&mut self, id: UploadId) -> Result<&mut Growing, StoreError> {

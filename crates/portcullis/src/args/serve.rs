@@ -54,6 +54,15 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct GcArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Remove nothing; say what would be removed, and what stops a removal
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct AskArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use portcullis_certs::Visible;
+use portcullis_server::gc::{GcReport, GcStatus};
 use portcullis_server::{SeenClient, Status, admin};
 
 use crate::args::StatusArgs;
-use crate::cmd::ask;
+use crate::cmd::{self, ask};
 use crate::home::Home;
 use crate::output;
 
@@ -23,6 +25,24 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         output::line(&line);
     }
     Ok(())
+}
+
+fn gc_lines(gc: &GcStatus) -> Vec<String> {
+    let running = gc.running.iter().map(|running| {
+        let GcReport { begun, doing, repositories, .. } = running;
+        format!("gc           runs since {begun}: {doing}, {repositories} repositories looked at")
+    });
+    let last = gc.last.iter().map(|last| {
+        let done = match &last.failed {
+            None => cmd::gc::summary(last),
+            Some(reason) => format!("ended early: {}", Visible(reason)),
+        };
+        format!("gc           last {}: {done}", last.ended.as_deref().unwrap_or(&last.begun))
+    });
+    let held = gc.last.iter().filter(|last| last.repositories_held > 0 || !last.strangers.is_empty()).map(|last| {
+        format!("gc           held up in {} repositories; why: portcullis gc --dry-run", last.repositories_held)
+    });
+    running.chain(last).chain(held).collect()
 }
 
 fn list_clients(socket: &Path, json: bool) -> anyhow::Result<()> {
@@ -54,6 +74,7 @@ fn lines(status: &Status) -> Vec<String> {
         format!("certificate  until {}, for {}", status.certificate.not_after, status.certificate.names.join(", ")),
         format!("connections  {} open, {} uploads begun", status.connections, status.open_uploads),
     ];
+    lines.extend(gc_lines(&status.gc));
     if status.damaged > 0 {
         lines
             .push(format!("damaged      {} links or manifests, treated as absent; the log names them", status.damaged));

@@ -1,0 +1,160 @@
+//! `portcullis gc`: collects garbage now, in the running server or, without one, in this process.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::bail;
+use portcullis_certs::Visible;
+use portcullis_server::admin::{self, AdminError};
+use portcullis_server::gc::{self, GcCounts, GcHeld, GcReport, GcStarted, GcStatus, Removal};
+
+use crate::args::GcArgs;
+use crate::cmd::ask;
+use crate::home::Home;
+use crate::output;
+
+/// How often a running server is asked how far it is.
+const POLL: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(args: &GcArgs) -> anyhow::Result<()> {
+    let home = Home::existing(args.ask.home.home.as_deref())?;
+    let config = home.config()?;
+    let removal = if args.dry_run { Removal::DryRun } else { Removal::Real };
+    let in_server = match &config.admin_socket {
+        Some(socket) => ask_server(socket, removal)?,
+        None => None,
+    };
+    let report = match in_server {
+        Some(report) => report,
+        None => gc::collect(&config, removal, |_| {})?,
+    };
+    if args.ask.json {
+        output::json(&report)?;
+    } else {
+        for line in lines(&report) {
+            output::line(&line);
+        }
+        for complaint in complaints(&report) {
+            output::warning(&complaint);
+        }
+    }
+    match &report.failed {
+        Some(reason) => bail!("the collection ended early: {}", Visible(reason)),
+        None => Ok(()),
+    }
+}
+
+/// Has the running server collect, and waits for the end of it. `None`: there is no server.
+fn ask_server(socket: &Path, removal: Removal) -> anyhow::Result<Option<GcReport>> {
+    ask::ask(async {
+        loop {
+            let GcStarted { number, begun } = match admin::start_gc(socket, removal).await {
+                Err(AdminError::NotRunning { .. }) => return Ok(None),
+                started => started?,
+            };
+            if !begun {
+                output::note("another collection runs: waiting for its end");
+            }
+            let ended = wait_for(socket, number).await?;
+            if begun {
+                return Ok(Some(ended));
+            }
+        }
+    })
+}
+
+/// A server that stops meanwhile answers no more, and that is an error; one that was started anew knows of nothing.
+async fn wait_for(socket: &Path, number: u64) -> Result<GcReport, AdminError> {
+    loop {
+        let GcStatus { running, last } = admin::gc(socket).await?;
+        match (running, last) {
+            (Some(running), _) if running.number == number => tokio::time::sleep(POLL).await,
+            (_, Some(last)) => return Ok(last),
+            (_, None) => {
+                let reason = "it was started anew while it collected".to_owned();
+                return Err(AdminError::NoAnswer { socket: socket.to_owned(), reason });
+            }
+        }
+    }
+}
+
+fn lines(report: &GcReport) -> Vec<String> {
+    let mut lines: Vec<String> = report
+        .listed
+        .iter()
+        .map(|one| match (&one.repository, one.bytes) {
+            (Some(repository), _) => format!("{} {} of {repository}", one.kind, one.digest),
+            (None, bytes) => format!("{} {}: {}", one.kind, one.digest, size(bytes.unwrap_or(0))),
+        })
+        .collect();
+    lines.push(summary(report));
+    if report.purged.blobs > 0 {
+        lines.push(format!("{} blobs ({}) left the trash for good", report.purged.blobs, size(report.purged.bytes)));
+    }
+    lines.push(format!(
+        "looked at {} repositories, {} manifests, {} blobs",
+        report.repositories, report.manifests, report.blobs
+    ));
+    lines
+}
+
+/// What it removed, in one line.
+pub(crate) fn summary(report: &GcReport) -> String {
+    let GcCounts { manifests, links, blobs, bytes } = report.removed;
+    let (verb, place) = if report.dry_run { ("would remove", "") } else { ("removed", ", into the trash") };
+    let more = if report.more { " and more" } else { "" };
+    format!("{verb} {manifests} manifests, {links} links, {blobs} blobs ({}){place}{more}", size(bytes))
+}
+
+/// What stops removals, each with what to type or look at.
+fn complaints(report: &GcReport) -> Vec<String> {
+    let held = report.held.iter().map(|GcHeld { repository, kind, name, reason }| {
+        let fix = match kind.as_str() {
+            "manifest" => format!("portcullis delete HOST/{repository}@{name}, if nobody needs it"),
+            "tag" => format!("portcullis delete HOST/{repository}:{name}, or push the tag again"),
+            "algorithm" => format!("push what is needed of {repository} by sha256 to another repository"),
+            _ => "push an image with that layer again".to_owned(),
+        };
+        format!(
+            "nothing is removed from {repository}, because of {kind} {}: {}\n  fix: {fix}",
+            Visible(name),
+            Visible(reason)
+        )
+    });
+    let strangers = report.strangers.iter().map(|path| {
+        format!(
+            "no blob is removed while `{}` lies among the repositories: no repository can have that name\n  \
+             fix: move it out of the data directory",
+            Visible(path)
+        )
+    });
+    held.chain(strangers).collect()
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+            (3 << 29, "1.5 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
