@@ -5,6 +5,7 @@ mod blobs;
 mod concurrency;
 mod damage;
 mod fsck;
+mod fuzz;
 mod immutable;
 mod legacy;
 mod listing;
