@@ -46,6 +46,7 @@ const WHY: &str = "/why/";
 const FSCK: &str = "/fsck";
 const GC: &str = "/gc";
 const GC_DRY_RUN: &str = "/gc/dry-run";
+const GC_PAUSE: &str = "/gc/pause";
 
 /// The answer to `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +145,15 @@ pub async fn gc(socket: &Path) -> Result<GcStatus, AdminError> {
     ask(socket, Method::GET, GC, Vec::new()).await
 }
 
+/// Has the server behind `socket` begin no collection for `time`, a week at most; zero ends the pause. The one under way
+/// ends after its present step: [`GcStatus::running`] says when it has.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] when there is no server, and so nothing that collects.
+pub async fn pause_gc(socket: &Path, time: Duration) -> Result<GcStatus, AdminError> {
+    ask(socket, Method::POST, GC_PAUSE, time.as_secs().to_string().into_bytes()).await
+}
+
 async fn ask<T: for<'de> Deserialize<'de>>(
     socket: &Path,
     method: Method,
@@ -227,6 +237,10 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
         (true, &Method::GET, GC) => json(&inside.collector.status()),
         (true, &Method::POST, GC) => json(&inside.collector.start(Removal::Real)),
         (true, &Method::POST, GC_DRY_RUN) => json(&inside.collector.start(Removal::DryRun)),
+        (true, &Method::POST, GC_PAUSE) => match read_json::<u64>(request).await {
+            Some(seconds) => json(&inside.collector.pause(Duration::from_secs(seconds))),
+            None => empty(StatusCode::BAD_REQUEST),
+        },
         (true, &Method::POST, RELOAD) => {
             // Reads files: not in the task.
             match tokio::task::spawn_blocking(move || reload_now(&inside)).await {
@@ -247,10 +261,15 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
     }
 }
 
+/// `None`: the body is something else, or too large.
+async fn read_json<T: for<'de> Deserialize<'de>>(request: Request<Incoming>) -> Option<T> {
+    let body = Limited::new(request.into_body(), MAX_ASK).collect().await.ok()?.to_bytes();
+    serde_json::from_slice(&body).ok()
+}
+
 /// `None`: that was no step.
 async fn fsck_step(store: &Store, request: Request<Incoming>) -> Option<Result<Outcome, String>> {
-    let body = Limited::new(request.into_body(), MAX_ASK).collect().await.ok()?.to_bytes();
-    let step: Step = serde_json::from_slice(&body).ok()?;
+    let step: Step = read_json(request).await?;
     let store = store.clone();
     let done = tokio::task::spawn_blocking(move || store.fsck_step(&step)).await;
     Some(match done {

@@ -4,7 +4,7 @@
 //! scripts read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_oci::RepositoryName;
 pub use portcullis_store::Removal;
@@ -21,6 +21,8 @@ use crate::{ServerError, open_store, status};
 /// The first collection comes so soon after a start, or sooner if the interval is shorter: a server that is started anew
 /// every day must collect too.
 const FIRST: Duration = Duration::from_mins(15);
+/// The longest pause: whoever forgets one would fill the disk.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24 * 7);
 /// How often the trash is looked into: when space gets short it is emptied at once.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -107,6 +109,9 @@ pub struct GcStatus {
     pub running: Option<GcReport>,
     /// The one that ended last.
     pub last: Option<GcReport>,
+    /// For how many seconds none begins, because somebody makes a copy of the data.
+    #[serde(default)]
+    pub paused: Option<u64>,
 }
 
 /// The answer to whoever wants a collection.
@@ -116,6 +121,9 @@ pub struct GcStarted {
     pub number: u64,
     /// Whether it began just now, as it was wanted; otherwise another one runs.
     pub begun: bool,
+    /// None begins at the moment, for so many seconds.
+    #[serde(default)]
+    pub paused: Option<u64>,
 }
 
 /// The collections of one server.
@@ -131,6 +139,8 @@ pub(crate) struct Collector {
 struct State {
     count: u64,
     status: GcStatus,
+    /// Lost at a restart, like the collection that it holds up.
+    paused_until: Option<Instant>,
 }
 
 /// Collects without a server, in a data directory that no other process has; `progress` sees every step.
@@ -183,21 +193,32 @@ async fn run(collector: Arc<Collector>, interval: Option<Duration>) {
 
 impl Collector {
     pub(crate) fn status(&self) -> GcStatus {
-        self.state().status.clone()
+        let state = self.state();
+        GcStatus { paused: state.paused(), ..state.status.clone() }
+    }
+
+    /// Begins no collection for so long, a week at most, and ends the one under way after its present step; zero ends
+    /// the pause. What removes nothing goes on.
+    pub(crate) fn pause(&self, time: Duration) -> GcStatus {
+        self.state().paused_until = Instant::now().checked_add(time.min(LONGEST_PAUSE)).filter(|_| !time.is_zero());
+        self.status()
     }
 
     /// Begins a collection on the blocking pool, unless one runs.
     pub(crate) fn start(self: &Arc<Self>, removal: Removal) -> GcStarted {
         let mut state = self.state();
         if let Some(running) = &state.status.running {
-            return GcStarted { number: running.number, begun: false };
+            return GcStarted { number: running.number, begun: false, paused: None };
+        }
+        if let (Removal::Real, Some(paused)) = (removal, state.paused()) {
+            return GcStarted { number: state.count, begun: false, paused: Some(paused) };
         }
         state.count += 1;
         let report = GcReport::begin(state.count, removal);
         state.status.running = Some(report.clone());
         let (number, collector) = (state.count, Arc::clone(self));
         tokio::task::spawn_blocking(move || collector.work(report, removal));
-        GcStarted { number, begun: true }
+        GcStarted { number, begun: true, paused: None }
     }
 
     fn work(&self, report: GcReport, removal: Removal) {
@@ -236,12 +257,23 @@ impl Collector {
         if *self.stop.borrow() {
             return Some("the server stops");
         }
+        if removal == Removal::Real && self.state().paused().is_some() {
+            return Some("collections are paused");
+        }
         reason_to_stop(self.generations.current().mode, removal)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Only whole values are put in.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn paused(&self) -> Option<u64> {
+        let left = self.paused_until?.checked_duration_since(Instant::now())?;
+        // A second that has begun counts.
+        Some(left.as_secs() + 1)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use portcullis_pki::ServerName;
 
@@ -60,6 +62,30 @@ pub(crate) struct GcArgs {
     /// Remove nothing; say what would be removed, and what stops a removal
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Let the running server collect nothing for so long, such as 12h, while its data is copied
+    #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
+    pub(crate) pause: Option<Pause>,
+    /// End the pause
+    #[arg(long, conflicts_with_all = ["dry_run", "pause"])]
+    pub(crate) resume: bool,
+}
+
+/// `--pause`: from a second to a week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pause(pub(crate) Duration);
+
+impl FromStr for Pause {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+        let wrong = || format!("{text:?} is no pause: write 30m, 12h or 2d, at most 7d");
+        let split = UNITS.into_iter().find_map(|(unit, length)| Some((text.strip_suffix(unit)?, length)));
+        let (number, length) = split.ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let seconds = number.checked_mul(length).filter(|seconds| (1..=7 * 86_400).contains(seconds));
+        seconds.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(wrong)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,4 +95,19 @@ pub(crate) struct AskArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses() {
+        for (text, seconds) in [("1s", 1), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)] {
+            assert_eq!(text.parse(), Ok(Pause(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "12", "h", "0s", "8d", "604801s", "-1h", "1w"] {
+            assert!(text.parse::<Pause>().unwrap_err().contains("12h"), "{text}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use portcullis_certs::Visible;
 use portcullis_server::admin::{self, AdminError};
 use portcullis_server::gc::{self, GcCounts, GcHeld, GcReport, GcStarted, GcStatus, Removal};
@@ -19,14 +19,21 @@ const POLL: Duration = Duration::from_millis(200);
 pub(crate) fn run(args: &GcArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.ask.home.home.as_deref())?;
     let config = home.config()?;
+    if args.resume || args.pause.is_some() {
+        return pause(config.admin_socket.as_deref(), args.pause.map_or(Duration::ZERO, |pause| pause.0));
+    }
     let removal = if args.dry_run { Removal::DryRun } else { Removal::Real };
     let in_server = match &config.admin_socket {
         Some(socket) => ask_server(socket, removal)?,
-        None => None,
+        None => Asked::NoServer,
     };
     let report = match in_server {
-        Some(report) => report,
-        None => gc::collect(&config, removal, |_| {})?,
+        Asked::Ended(report) => *report,
+        Asked::NoServer => gc::collect(&config, removal, |_| {})?,
+        Asked::Paused(seconds) => bail!(
+            "collections are paused for another {seconds} s, while somebody copies the data\n  to end the pause: {}",
+            home.command(&["gc", "--resume"])
+        ),
     };
     if args.ask.json {
         output::json(&report)?;
@@ -44,29 +51,62 @@ pub(crate) fn run(args: &GcArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Has the running server collect, and waits for the end of it. `None`: there is no server.
-fn ask_server(socket: &Path, removal: Removal) -> anyhow::Result<Option<GcReport>> {
+/// What came of asking the server.
+enum Asked {
+    NoServer,
+    Ended(Box<GcReport>),
+    /// For so many seconds.
+    Paused(u64),
+}
+
+/// Has the running server collect, and waits for the end of it.
+fn ask_server(socket: &Path, removal: Removal) -> anyhow::Result<Asked> {
     ask::ask(async {
         loop {
-            let GcStarted { number, begun } = match admin::start_gc(socket, removal).await {
-                Err(AdminError::NotRunning { .. }) => return Ok(None),
+            let GcStarted { number, begun, paused } = match admin::start_gc(socket, removal).await {
+                Err(AdminError::NotRunning { .. }) => return Ok(Asked::NoServer),
                 started => started?,
             };
+            if let Some(seconds) = paused {
+                return Ok(Asked::Paused(seconds));
+            }
             if !begun {
                 output::note("another collection runs: waiting for its end");
             }
             let ended = wait_for(socket, number).await?;
             if begun {
-                return Ok(Some(ended));
+                return Ok(Asked::Ended(Box::new(ended)));
             }
         }
     })
 }
 
+/// Pauses, and waits until the collection under way has ended; or ends the pause.
+fn pause(socket: Option<&Path>, time: Duration) -> anyhow::Result<()> {
+    let socket = socket.context("config.toml has admin_socket = \"off\": a running server cannot be asked")?;
+    let paused = ask::ask(async {
+        let mut status = match admin::pause_gc(socket, time).await {
+            Err(AdminError::NotRunning { .. }) => return Ok(None),
+            status => status?,
+        };
+        while status.paused.is_some() && status.running.as_ref().is_some_and(|running| !running.dry_run) {
+            tokio::time::sleep(POLL).await;
+            status = admin::gc(socket).await?;
+        }
+        Ok(Some(status.paused))
+    })?;
+    output::line(&match paused {
+        None => "no server is running: nothing collects".to_owned(),
+        Some(None) => "collections begin again".to_owned(),
+        Some(Some(seconds)) => format!("no collection begins for {seconds} s"),
+    });
+    Ok(())
+}
+
 /// A server that stops meanwhile answers no more, and that is an error; one that was started anew knows of nothing.
 async fn wait_for(socket: &Path, number: u64) -> Result<GcReport, AdminError> {
     loop {
-        let GcStatus { running, last } = admin::gc(socket).await?;
+        let GcStatus { running, last, .. } = admin::gc(socket).await?;
         match (running, last) {
             (Some(running), _) if running.number == number => tokio::time::sleep(POLL).await,
             (_, Some(last)) => return Ok(last),

@@ -42,7 +42,8 @@ fn gc_lines(gc: &GcStatus) -> Vec<String> {
     let held = gc.last.iter().filter(|last| last.repositories_held > 0 || !last.strangers.is_empty()).map(|last| {
         format!("gc           held up in {} repositories; why: portcullis gc --dry-run", last.repositories_held)
     });
-    running.chain(last).chain(held).collect()
+    let paused = gc.paused.iter().map(|seconds| format!("gc           paused for another {seconds} s"));
+    running.chain(paused).chain(last).chain(held).collect()
 }
 
 fn list_clients(socket: &Path, json: bool) -> anyhow::Result<()> {

@@ -201,12 +201,23 @@ fn a_volume_goes_to_portcullis_and_back_and_over_again() {
     let signature = change_with_docker(&mut volume, &docker, &made, &added);
     volume.check(&docker);
     server.stop();
+    make_old(&machine, &data);
     registry.start_again();
     volume.check(&portcullis);
-    assert_eq!(
-        referrers(&portcullis, "team/app", &made.first.manifest),
-        [named(&signature, "application/vnd.example.signature")]
-    );
+    let signed = [named(&signature, "application/vnd.example.signature")];
+    assert_eq!(referrers(&portcullis, "team/app", &made.first.manifest), signed);
+    registry.portcullis(&["gc"]).ok();
+    let unused = &added.layers[1].digest;
+    assert!(!volume::data(&data, unused).exists(), "the collector has worked: no manifest names {unused} any more");
+    volume.check(&portcullis);
+    assert_eq!(referrers(&portcullis, "team/app", &made.first.manifest), signed);
+    registry.portcullis(&["fsck"]).ok();
+}
+
+/// As if nothing had been touched for days: nothing is young enough to be spared for that alone.
+#[track_caller]
+fn make_old(machine: &Machine, data: &Path) {
+    machine.run("find", &[&data.display().to_string(), "-exec", "touch", "-d", "2 days ago", "{}", "+"]).ok();
 }
 
 /// Adds, retags, deletes tags and manifests. Returns the image that was pushed with our own client.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Request};
 use super::volume::{self, Volume, link};
-use super::{adopt, artifact, docker_api, image_of, layer_descriptor, manifest, portcullis_api};
+use super::{adopt, artifact, docker_api, image_of, layer_descriptor, make_old, manifest, portcullis_api};
 use crate::docker_registry::{DOCKER_REGISTRY, DockerRegistry, collect, collect_untagged, collector};
 use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::CURL;
@@ -115,8 +115,12 @@ fn one_of_each_kind_is_listed_and_nothing_else() {
     collector(&machine, &with_custom, &[]).fails().says("application/vnd.example.model.v1+json");
 
     // The rest, once that is away.
+    make_old(&machine, &data);
     registry.start_again();
     volume.delete_manifest(&portcullis, "team/app", &custom);
+    // What names it cannot be read, so nothing goes that it might name.
+    registry.portcullis(&["gc"]).ok().says(&aliases.sha384_manifest.digest.to_string());
+    assert!(volume::data(&data, &aliases.sha384_data).exists());
     let rest: BTreeSet<_> = unfit.into_iter().filter(|(kind, _)| kind != "media-type").collect();
     assert_eq!(listed(&registry), rest);
     registry.stop();

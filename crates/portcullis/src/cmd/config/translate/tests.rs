@@ -1,6 +1,6 @@
 //! What each key becomes, and that what comes out is a configuration.
 
-use portcullis_server::{ClientAuth, Config};
+use portcullis_server::{ClientAuth, Config, Mode};
 
 use super::super::yaml;
 use super::*;
@@ -137,6 +137,13 @@ fn a_certificate_that_need_not_be_given() {
         let text = text.replace("verify-client-cert-if-given", other);
         assert_eq!(config(&text).client_auth, ClientAuth::Require, "{other}");
     }
+}
+
+#[test]
+fn maintenance_without_writes() {
+    let text = "version: 0.1\nstorage: {maintenance: {readonly: {enabled: true}}}\n";
+    assert_eq!(config(text).mode, Mode::ReadOnly);
+    assert_eq!(config(&text.replace("true", "false")).mode, Mode::ReadWrite);
 }
 
 #[test]
