@@ -76,7 +76,10 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
                 Err(error) => Err(error),
             }
         }
-        Err(refused) => Err(ApiError::Denied(refused.into())),
+        Err(refused) => {
+            exchange.is_by(Described(&peer.last()).to_string());
+            Err(ApiError::Denied(refused.into()))
+        }
     };
     let mut denied = None;
     let mut response = match answer {

@@ -82,6 +82,16 @@ pub enum Mode {
     ReadOnly,
 }
 
+impl Mode {
+    /// The word in the config file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read-write",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
 /// What becomes of an index that names manifests that are not in its repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingChildren {
@@ -316,11 +326,7 @@ impl Config {
         set(&mut self.reserve, table.size(problems, "reserve"));
         set(&mut self.lock_wait, table.duration(problems, "lock_wait"));
         set(&mut self.upload_expiry, table.deadline(problems, "upload_expiry"));
-        let mode = |text: &str| match text {
-            "read-write" => Some(Mode::ReadWrite),
-            "read-only" => Some(Mode::ReadOnly),
-            _ => None,
-        };
+        let mode = |text: &str| [Mode::ReadWrite, Mode::ReadOnly].into_iter().find(|mode| mode.as_str() == text);
         set(&mut self.mode, table.parsed(problems, "mode", "\"read-write\" or \"read-only\"", mode));
         if let Some(texts) = table.strings(problems, "immutable") {
             for text in &texts.value {

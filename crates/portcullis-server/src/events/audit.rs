@@ -269,6 +269,43 @@ mod tests {
         assert_eq!(list.last().expect("one").as_str(), "and 7 more");
     }
 
+    /// An output that takes nothing until it is told to.
+    struct Stuck(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("the test lets go").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Whoever tells does not wait for a disk that hangs; what was lost is counted, and told when it moves again.
+    #[test]
+    fn a_full_queue_loses_lines_and_says_how_many() {
+        let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let audit = Audit::to_output(Box::new(Stuck(Arc::clone(&written)))).expect("a thread");
+        let stuck = written.lock().expect("the first");
+        // Beside the queue, the writer holds the batch that it cannot write.
+        for number in 0..3 * QUEUE {
+            audit.tell("push", || Record { reason: Some(Text::of(&number)), ..Record::default() });
+        }
+        let dropped = audit.counts().dropped.get();
+        assert!(dropped >= 1, "nothing was lost");
+        assert_eq!(audit.counts().told.get(), 3 * QUEUE as u64);
+        drop(stuck);
+        audit.close();
+        let text = String::from_utf8(written.lock().expect("all is told").clone()).expect("UTF-8");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("whole lines")).collect();
+        let pushes = lines.iter().filter(|line| line["event"] == "push").count() as u64;
+        let told: u64 = lines.iter().filter_map(|line| line["lines"].as_u64()).sum();
+        assert_eq!((pushes + dropped, told), (3 * QUEUE as u64, dropped));
+    }
+
     #[test]
     fn a_line_is_one_line_of_json() {
         let hostile = "a\n{\"event\":\"push\"}\u{202e}\"\u{1b}[2J";

@@ -21,6 +21,9 @@ pub(super) fn between(before: Option<&Generation>, after: &Generation) -> Change
     if before.is_none_or(|before| before.policy != after.policy) {
         added.push("policy".to_owned());
     }
+    if before.is_none_or(|before| before.mode != after.mode) {
+        added.push(format!("mode {}", after.mode.as_str()));
+    }
     added.extend(new_deny.difference(&old_deny).map(|rule| format!("deny {rule}")));
     removed.extend(old_deny.difference(&new_deny).map(|rule| format!("deny {rule}")));
     let texts = |words: Vec<String>| listed(words.iter().map(Text::of));

@@ -201,7 +201,7 @@ fn register_clients(page: &mut Registry, inside: &Inside) {
 fn register_store(page: &mut Registry, inside: &Inside) {
     let health = inside.store.health();
     let read_only = usize::from(health.read_only.is_some());
-    gauge(page, "store_read_only", "1 while nothing can be written", read_only);
+    gauge(page, "store_read_only", "1 while the disk takes no writes", read_only);
     gauge(page, "uploads_open", "Uploads begun and not ended", health.open_uploads);
     let damaged: Counter = Counter::default();
     damaged.inc_by(health.damaged);

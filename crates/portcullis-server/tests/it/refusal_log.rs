@@ -140,4 +140,15 @@ async fn the_access_log() {
         ("GET", "/v2/team/app/tags/list", "404")
     );
     assert!(!lines[1].get("path").contains('\u{1b}'), "{lines:?}");
+    // Who is no longer trusted was somebody.
+    site.home.remove_pin("alice");
+    site.reload();
+    conn.get("/v2/team/app/tags/list").await.expect(403);
+    until("the line", || {
+        let lines = log::with("peer", &conn.local.to_string());
+        lines.iter().any(|line| {
+            line.get("message") == "request" && line.get("status") == "403" && line.get("who").starts_with("pin:alice")
+        })
+    })
+    .await;
 }
