@@ -49,6 +49,51 @@ pub(crate) fn outside(ca: &Certificate, names: &[ServerName]) -> Result<Vec<Serv
     Ok(names.iter().filter(|name| !is_permitted(&constraints, name)).cloned().collect())
 }
 
+/// Whether critical name constraints limit both the DNS names and the addresses that `ca` may certify: a CA of which one kind
+/// is open may vouch for every server.
+///
+/// # Errors
+/// [`PkiError::Encode`] when the extension cannot be read.
+pub(crate) fn limits_names(ca: &Certificate) -> Result<bool, PkiError> {
+    if !ca.facts().has_name_constraints {
+        return Ok(false);
+    }
+    let certificate = x509_cert::Certificate::from_der(ca.der())?;
+    let found = certificate.tbs_certificate().get_extension::<NameConstraints>()?;
+    Ok(found.is_some_and(|(critical, constraints)| critical && limits_dns(&constraints) && limits_ip(&constraints)))
+}
+
+/// A permitted subtree that is not all of them, or all of them excluded. What lies in between (some names excluded) leaves the
+/// rest open.
+fn limits_dns(constraints: &NameConstraints) -> bool {
+    let bases = |subtrees: &Option<GeneralSubtrees>| -> Vec<String> {
+        let dns = |subtree: &GeneralSubtree| match &subtree.base {
+            GeneralName::DnsName(base) => Some(base.as_str().trim_start_matches('.').to_owned()),
+            _ => None,
+        };
+        subtrees.iter().flatten().filter_map(dns).collect()
+    };
+    let permitted = bases(&constraints.permitted_subtrees);
+    let is_narrow = !permitted.is_empty() && permitted.iter().all(|base| !base.is_empty());
+    is_narrow || bases(&constraints.excluded_subtrees).iter().any(String::is_empty)
+}
+
+/// The same. Both families are one kind of name: permitted addresses of one shut out the other.
+fn limits_ip(constraints: &NameConstraints) -> bool {
+    let masks = |subtrees: &Option<GeneralSubtrees>| -> Vec<Vec<u8>> {
+        let mask = |subtree: &GeneralSubtree| match &subtree.base {
+            GeneralName::IpAddress(range) => Some(range.as_bytes()[range.as_bytes().len() / 2..].to_vec()),
+            _ => None,
+        };
+        subtrees.iter().flatten().filter_map(mask).collect()
+    };
+    let is_all = |mask: &Vec<u8>| mask.iter().all(|octet| *octet == 0);
+    let permitted = masks(&constraints.permitted_subtrees);
+    let excluded = masks(&constraints.excluded_subtrees);
+    let shut = |len: usize| excluded.iter().any(|mask| mask.len() == len && is_all(mask));
+    (!permitted.is_empty() && !permitted.iter().any(is_all)) || (shut(4) && shut(16))
+}
+
 fn is_permitted(constraints: &NameConstraints, name: &ServerName) -> bool {
     let bases = |subtrees: &Option<GeneralSubtrees>| -> Vec<bool> {
         subtrees.iter().flatten().filter_map(|subtree| covers(&subtree.base, name)).collect()

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use x509_cert::{builder, der};
 
 use crate::install::Conflict;
+use crate::install::system_trust::SystemStore;
 use crate::trust::Role;
 use crate::{AuthorityKind, ServerName};
 
@@ -298,6 +299,36 @@ pub enum PkiError {
         /// The file.
         path: PathBuf,
     },
+    /// A CA that could vouch for every name was to be trusted by the whole machine.
+    #[error(
+        "{}: {} has no critical name constraints that limit DNS names and addresses: in this machine's store it could vouch for \
+         every name to every program. `ca.crt` in the engine's own directory is enough for the registry; to trust it all the \
+         same: --unconstrained",
+        path.display(),
+        Visible(subject)
+    )]
+    UnlimitedCa {
+        /// The file.
+        path: PathBuf,
+        /// The CA.
+        subject: String,
+    },
+    /// The system at this root has none of the stores that are known, or lacks the store's program.
+    #[error(
+        "no store of trusted CAs was found below {}: looked for {}. Debian and Alpine have it in the package ca-certificates",
+        root.display(),
+        known_stores()
+    )]
+    NoSystemStore {
+        /// The root.
+        root: PathBuf,
+    },
+    /// Another process of ours holds the record of what is installed.
+    #[error("another install or uninstall holds {}: run the command again when it has ended", path.display())]
+    Busy {
+        /// The lock.
+        path: PathBuf,
+    },
     /// A per-user place was asked for and there is no home directory.
     #[error("no home directory is known, so there is no place for this user's certificates: set HOME")]
     NoHome,
@@ -368,6 +399,10 @@ fn with_fixes(findings: &[Finding]) -> String {
 
 fn joined<T: fmt::Display>(items: &[T], separator: &str) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+}
+
+fn known_stores() -> String {
+    joined(&SystemStore::ALL.map(|store| format!("/{} ({})", store.directory, store.systems)), ", ")
 }
 
 fn commands(as_ca: &ShellCommand, as_pin: Option<&ShellCommand>) -> String {

@@ -1,18 +1,20 @@
 //! Puts a client's directory where an engine reads it: plan, apply, read back through the engine's own profile.
 //!
 //! Never replaces a file that it did not write: see `record`. What it adds to an engine's configuration file is in `config`,
-//! how all of it goes away again in [`uninstall`]. Knows where engines look from their profiles in
+//! how all of it goes away again in [`uninstall`], the operating system's own store in [`system_trust`]. Knows where engines look from their profiles in
 //! `portcullis-certs`, see `place`.
 
 mod config;
 mod conflict;
 mod place;
 mod record;
+pub mod system_trust;
 pub mod uninstall;
 
 pub use config::ConfigChange;
 pub use conflict::Conflict;
 pub use place::{Engine, Scope};
+pub use record::Owner;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -240,7 +242,9 @@ fn other_client(pairs: OtherPairs<'_>, step: &Step) -> Option<Conflict> {
 ///
 /// # Errors
 /// [`PkiError::ChangedMeanwhile`] when somebody else wrote there since the plan was made; their file is left alone.
+/// [`PkiError::Busy`] when another process is at it.
 pub fn apply(plan: &Plan, now: OffsetDateTime) -> Result<Installed, PkiError> {
+    let _lock = (!plan.is_done()).then(|| record::Lock::take(&plan.record)).transpose()?;
     record_writes(plan)?;
     if plan.is_new_directory {
         publish_directory(plan)?;
@@ -276,6 +280,14 @@ impl Plan {
 
     fn writes(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| matches!(step.change, Change::Create | Change::Replace { .. }))
+    }
+}
+
+impl Step {
+    /// The certificates that the file has now, and those that it will have. None for a key.
+    pub fn certificates(&self) -> (Vec<Certificate>, Vec<Certificate>) {
+        let present = if self.change == Change::Create { Vec::new() } else { pem::read_certificates(&self.path).0 };
+        (present, pem::certificates(&self.contents, &self.path).0)
     }
 }
 
@@ -355,7 +367,13 @@ fn change(path: &Path, mode: u32, contents: &[u8], record: &Record) -> Result<Re
 
 fn record_writes(plan: &Plan) -> Result<(), PkiError> {
     let append = |step: &Step| {
-        record::append(&plan.record, plan.host.as_str(), plan.engine, &step.path, Fingerprint::of(&step.contents))
+        record::append(
+            &plan.record,
+            plan.host.as_str(),
+            Owner::Engine(plan.engine),
+            &step.path,
+            Fingerprint::of(&step.contents),
+        )
     };
     plan.writes().try_for_each(append)
 }

@@ -28,6 +28,7 @@ mod lint;
 mod renew;
 mod revoke;
 mod show;
+mod system_trust;
 mod transfer;
 mod unit;
 

@@ -6,15 +6,36 @@
 //! nobody; the other way round our own file would be foreign to us.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use portcullis_certs::Fingerprint;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use crate::{PkiError, files};
+
+/// How long another install may take.
+const WAIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// For whom something was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// An engine.
+    Engine(Engine),
+    /// The operating system's store of trusted CAs.
+    SystemStore,
+}
+
+/// Held while the record and what it is about change: two installs at once would each miss the other's lines. It is a file
+/// beside the record, because the record itself is replaced. The kernel lets go of it when the process ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "closing the file lets go of the lock")] File);
 
 /// The record, read.
 #[derive(Debug, Default)]
@@ -25,7 +46,7 @@ pub(super) struct Record(HashSet<(PathBuf, Fingerprint)>);
 pub(super) struct Entry {
     pub(super) host: String,
     /// Absent in lines of early versions.
-    pub(super) engine: Option<String>,
+    pub(super) owner: Option<Owner>,
     pub(super) path: PathBuf,
     pub(super) sha256: Fingerprint,
     pub(super) block: Option<String>,
@@ -40,6 +61,43 @@ struct Line {
     sha256: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     block: Option<String>,
+}
+
+impl Owner {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Engine(engine) => engine.as_str(),
+            Self::SystemStore => "system",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let system = Some(Self::SystemStore).filter(|owner| owner.as_str() == word);
+        system.or_else(|| word.parse().ok().map(Self::Engine))
+    }
+}
+
+impl Lock {
+    /// # Errors
+    /// [`PkiError::Busy`] when another process still holds it after ten seconds.
+    pub(super) fn take(record: &Path) -> Result<Self, PkiError> {
+        let path = record.with_extension("lock");
+        if let Some(parent) = path.parent() {
+            files::create_dir(parent, files::PRIVATE_DIR)?;
+        }
+        let mut how = OpenOptions::new();
+        how.write(true).create(true).truncate(false).mode(files::SECRET);
+        let file = how.open(&path).map_err(PkiError::io("open", &path))?;
+        let deadline = Instant::now() + WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::Error(error)) => return Err(PkiError::io("lock", &path)(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Err(PkiError::Busy { path }),
+                Err(TryLockError::WouldBlock) => thread::sleep(POLL),
+            }
+        }
+    }
 }
 
 impl Record {
@@ -73,19 +131,13 @@ pub(super) fn retain(path: &Path, keep: impl Fn(&Entry) -> bool) -> Result<(), P
 pub(super) fn append(
     record: &Path,
     host: &str,
-    engine: Engine,
+    owner: Owner,
     path: &Path,
     content: Fingerprint,
 ) -> Result<(), PkiError> {
     write(
         record,
-        Entry {
-            host: host.to_owned(),
-            engine: Some(engine.as_str().to_owned()),
-            path: path.to_owned(),
-            sha256: content,
-            block: None,
-        },
+        Entry { host: host.to_owned(), owner: Some(owner), path: path.to_owned(), sha256: content, block: None },
     )
 }
 
@@ -101,7 +153,7 @@ pub(super) fn append_block(
     let block = Some(block.to_owned());
     write(
         record,
-        Entry { host: host.to_owned(), engine: Some(engine.as_str().to_owned()), path: path.to_owned(), sha256, block },
+        Entry { host: host.to_owned(), owner: Some(Owner::Engine(engine)), path: path.to_owned(), sha256, block },
     )
 }
 
@@ -111,7 +163,7 @@ fn write(record: &Path, entry: Entry) -> Result<(), PkiError> {
     }
     let line = Line {
         host: entry.host,
-        engine: entry.engine,
+        engine: entry.owner.map(|owner| owner.as_str().to_owned()),
         path: entry.path.clone(),
         sha256: entry.sha256.to_string(),
         block: entry.block,
@@ -131,5 +183,6 @@ fn read(path: &Path) -> Result<String, PkiError> {
 fn parse(line: &str) -> Option<Entry> {
     let line: Line = serde_json::from_str(line).ok()?;
     let Line { host, engine, path, sha256, block } = line;
-    Some(Entry { host, engine, path, sha256: sha256.parse().ok()?, block })
+    let owner = engine.as_deref().and_then(Owner::parse);
+    Some(Entry { host, owner, path, sha256: sha256.parse().ok()?, block })
 }

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use portcullis_certs::Fingerprint;
 use portcullis_certs::engine_files::edit;
 
-use super::Engine;
-use super::record::{self, Entry};
+use super::record::{self, Entry, Owner};
 use crate::{PkiError, files};
 
 /// One thing that was recorded, and what becomes of it.
@@ -17,6 +16,8 @@ use crate::{PkiError, files};
 pub struct Removal {
     /// The file.
     pub path: PathBuf,
+    /// For whom it was written; unknown for what early versions recorded.
+    pub owner: Option<Owner>,
     /// What happens to it.
     pub what: Undo,
 }
@@ -34,18 +35,16 @@ pub enum Undo {
     Gone,
 }
 
-/// Looks at everything that was recorded for this host, and changes nothing.
+/// Looks at everything that was recorded for this host, or for one owner of it, and changes nothing.
 ///
 /// # Errors
 /// The record, or a recorded file, cannot be read.
-pub fn plan(record: &Path, host: &str, engine: Option<Engine>) -> Result<Vec<Removal>, PkiError> {
+pub fn plan(record: &Path, host: &str, owner: Option<Owner>) -> Result<Vec<Removal>, PkiError> {
     let entries = record::entries(record)?;
-    let ours = |entry: &&Entry| {
-        entry.host == host && engine.is_none_or(|engine| entry.engine.as_deref() == Some(engine.as_str()))
-    };
+    let ours = |entry: &&Entry| entry.host == host && (owner.is_none() || entry.owner == owner);
     let mut removals: Vec<Removal> = Vec::new();
     for entry in entries.iter().filter(ours) {
-        let found = Removal { path: entry.path.clone(), what: undo(entry)? };
+        let found = Removal { path: entry.path.clone(), owner: entry.owner, what: undo(entry)? };
         // The latest line about a file counts, unless an earlier one knows its content.
         match removals
             .iter_mut()
@@ -62,8 +61,13 @@ pub fn plan(record: &Path, host: &str, engine: Option<Engine>) -> Result<Vec<Rem
 /// Does what the plan says, removes directories that are empty then, and forgets what is gone.
 ///
 /// # Errors
-/// Somebody changed a file since the plan was made, or it cannot be written.
+/// Somebody changed a file since the plan was made, or it cannot be written; [`PkiError::Busy`].
 pub fn apply(record: &Path, host: &str, removals: &[Removal]) -> Result<(), PkiError> {
+    if removals.is_empty() {
+        return Ok(());
+    }
+    let _lock = record::Lock::take(record)?;
+    refuse_if_changed(record, host, removals)?;
     for removal in removals {
         match &removal.what {
             Undo::Remove => fs::remove_file(&removal.path).map_err(PkiError::io("remove", &removal.path))?,
@@ -72,7 +76,9 @@ pub fn apply(record: &Path, host: &str, removals: &[Removal]) -> Result<(), PkiE
         }
     }
     for removal in removals {
-        if let (Undo::Remove, Some(parent)) = (&removal.what, removal.path.parent()) {
+        // The system's directory of CAs is not ours, even when it is empty.
+        let is_ours = removal.owner != Some(Owner::SystemStore);
+        if let (Undo::Remove, true, Some(parent)) = (&removal.what, is_ours, removal.path.parent()) {
             // Not empty is the usual reason, and right.
             let _ = fs::remove_dir(parent);
         }
@@ -80,6 +86,15 @@ pub fn apply(record: &Path, host: &str, removals: &[Removal]) -> Result<(), PkiE
     let kept = |path: &Path| removals.iter().any(|removal| removal.path == path && removal.what == Undo::Changed);
     let touched = |path: &Path| removals.iter().any(|removal| removal.path == path);
     record::retain(record, |entry| entry.host != host || !touched(&entry.path) || kept(&entry.path))
+}
+
+/// What would be done now is what was planned.
+fn refuse_if_changed(record: &Path, host: &str, removals: &[Removal]) -> Result<(), PkiError> {
+    let now = plan(record, host, None)?;
+    match removals.iter().find(|removal| !now.contains(removal)) {
+        Some(removal) => Err(PkiError::ChangedMeanwhile { path: removal.path.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn undo(entry: &Entry) -> Result<Undo, PkiError> {

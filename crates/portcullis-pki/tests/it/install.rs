@@ -1,6 +1,7 @@
 //! Installing a client's directory into the directories of engines, below another root.
 
 mod engines;
+mod system_trust;
 
 use std::fs;
 use std::path::{Path, PathBuf};

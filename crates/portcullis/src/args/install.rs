@@ -24,6 +24,12 @@ pub(crate) struct InstallArgs {
     /// Replace a pair that install wrote, also where it is another client's
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Also put the CA into the operating system's store, where every program of this machine trusts it
+    #[arg(long)]
+    pub(crate) system_trust: bool,
+    /// With --system-trust: take a CA that may certify every name
+    #[arg(long, requires = "system_trust")]
+    pub(crate) unconstrained: bool,
     /// Do not ask the registry at the end whether it lets the client in
     #[arg(long)]
     pub(crate) no_proof: bool,

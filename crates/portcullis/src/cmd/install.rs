@@ -4,12 +4,13 @@ use std::env;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
-use portcullis_certs::{Reload, Row, Severity, ShellCommand};
+use portcullis_certs::{Certificate, Reload, Row, Severity, ShellCommand, Visible};
 use portcullis_client::{CertsChoice, Client, ClientError, ClientOptions, Failure, Location, Retries};
 use portcullis_oci::RegistryHost;
-use portcullis_pki::install::{self, Change, Engine, InstallRequest, OtherPairs, Plan, Scope};
+use portcullis_pki::install::{self, Change, Engine, InstallRequest, OtherPairs, Plan, Scope, Step};
 use time::OffsetDateTime;
 
+use super::system_trust;
 use crate::args::{EngineWord, InstallArgs};
 use crate::output;
 
@@ -42,15 +43,22 @@ pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
         // Every engine is looked at before the first file is written.
         plans.push(install::plan(&request, now)?);
     }
+    let trust = args.system_trust.then(|| system_trust::plan(args, &scope, &record)).transpose()?;
     for plan in &plans {
         tell(plan, args.dry_run);
-        if !args.dry_run {
-            put_in_place(plan, now)?;
-        }
+    }
+    if let Some(trust) = &trust {
+        system_trust::tell(trust, args.dry_run);
     }
     if args.dry_run {
         output::line("nothing was written (--dry-run)");
         return Ok(());
+    }
+    for plan in &plans {
+        put_in_place(plan, now)?;
+    }
+    if let Some(trust) = &trust {
+        system_trust::put_in_place(trust, args.root.as_deref())?;
     }
     next(&args.host, &engines);
     match plans.first() {
@@ -61,6 +69,9 @@ pub(crate) fn run(args: &InstallArgs) -> anyhow::Result<()> {
 
 pub(super) fn put_in_place(plan: &Plan, now: OffsetDateTime) -> anyhow::Result<()> {
     let installed = install::apply(plan, now)?;
+    if !plan.is_done() {
+        output::line(&format!("{}: written", plan.engine));
+    }
     for finding in &installed.findings {
         output::warning(&format!("{finding}\n  {}", finding.fix()));
     }
@@ -116,40 +127,46 @@ fn other_pairs(args: &InstallArgs) -> OtherPairs<'_> {
     }
 }
 
+/// What will be done, before it is.
 pub(super) fn tell(plan: &Plan, dry_run: bool) {
     if plan.is_done() {
         output::line(&format!("{}: already so in {}", plan.engine, plan.directory.display()));
         return;
     }
     for step in &plan.steps {
-        let done = match (step.change, dry_run) {
-            (Change::AlreadySo, _) => "already so",
-            (Change::Tighten, false) => "closed to others",
-            (Change::Tighten, true) => "would close to others",
-            (Change::Create, false) => "wrote",
-            (Change::Create, true) => "would write",
-            (Change::Replace { .. }, false) => "replaced",
-            (Change::Replace { .. }, true) => "would replace",
-        };
-        output::line(&format!("{}: {done} {} ({:04o})", plan.engine, step.path.display(), step.mode));
+        tell_step(plan.engine.as_str(), step, dry_run);
     }
     if let Some(config) = &plan.config {
-        let does = if dry_run { "would add to" } else { "added to" };
-        output::line(&format!("{}: {does} {}:", plan.engine, config.path.display()));
+        output::line(&format!("{}: {} add to {}:", plan.engine, verb(dry_run), config.path.display()));
         config.added.lines().for_each(|line| output::line(&format!("  + {line}")));
     }
 }
 
-/// Certificate directories are read for each pull and push; some configuration files only at the start.
-pub(super) fn next(host: &RegistryHost, engines: &[Engine]) {
-    for engine in engines {
-        let profile = engine.profile();
-        let reload = Row::at(profile.reload, profile.assumed).map_or(Reload::EachOperation, |row| row.holds);
-        match reload {
-            Reload::EachOperation => output::line(&format!("{engine}: in force at once, no restart is needed")),
-            Reload::ConfigAtStart { restart } => output::line(&format!("{engine}: in force after {restart}")),
+pub(super) fn tell_step(whose: &str, step: &Step, dry_run: bool) {
+    let does = match step.change {
+        Change::AlreadySo => {
+            return output::line(&format!("{whose}: already so {} ({:04o})", step.path.display(), step.mode));
         }
-    }
+        Change::Tighten => "close to others",
+        Change::Create => "write",
+        Change::Replace { .. } => "replace",
+    };
+    output::line(&format!("{whose}: {} {does} {} ({:04o})", verb(dry_run), step.path.display(), step.mode));
+    let (before, after) = step.certificates();
+    let told = |sign: char, certificate: &Certificate| {
+        let facts = certificate.facts();
+        output::line(&format!("  {sign} {}, until {}", Visible(&facts.subject.to_string()), facts.not_after.date()));
+    };
+    before.iter().filter(|old| !after.contains(old)).for_each(|old| told('-', old));
+    after.iter().filter(|new| !before.contains(new)).for_each(|new| told('+', new));
+}
+
+pub(super) const fn verb(dry_run: bool) -> &'static str {
+    if dry_run { "would" } else { "will" }
+}
+
+pub(super) fn next(host: &RegistryHost, engines: &[Engine]) {
+    restarts(engines);
     let words = engines.iter().filter_map(|engine| match engine {
         Engine::Docker => Some(["docker", "pull"]),
         Engine::Podman => Some(["podman", "pull"]),
@@ -164,6 +181,18 @@ pub(super) fn next(host: &RegistryHost, engines: &[Engine]) {
             "{host} is this machine's loopback: Docker takes such a registry as insecure and never reads its certificates.\n  \
              Use a name that resolves to another address of this machine"
         ));
+    }
+}
+
+/// Certificate directories are read for each pull and push; some configuration files only at the start.
+pub(super) fn restarts(engines: &[Engine]) {
+    for engine in engines {
+        let profile = engine.profile();
+        let reload = Row::at(profile.reload, profile.assumed).map_or(Reload::EachOperation, |row| row.holds);
+        match reload {
+            Reload::EachOperation => output::line(&format!("{engine}: in force at once, no restart is needed")),
+            Reload::ConfigAtStart { restart } => output::line(&format!("{engine}: in force after {restart}")),
+        }
     }
 }
 

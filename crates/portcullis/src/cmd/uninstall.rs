@@ -1,9 +1,10 @@
 //! `portcullis uninstall`: takes away what `install` wrote, and nothing else.
 
-use portcullis_pki::install::Scope;
 use portcullis_pki::install::uninstall::{self, Removal, Undo};
+use portcullis_pki::install::{Engine, Owner, Scope};
 
-use super::install::{engine_of, record};
+use super::install::{engine_of, record, restarts};
+use super::system_trust;
 use crate::args::UninstallArgs;
 use crate::output;
 
@@ -11,8 +12,8 @@ pub(crate) fn run(args: &UninstallArgs) -> anyhow::Result<()> {
     let scope = if args.root.is_some() { Scope::System } else { Scope::of_this_process()? };
     let record = record(args.root.as_deref(), &scope);
     let host = args.host.as_str();
-    let engine = args.engine.and_then(engine_of);
-    let removals = uninstall::plan(&record, host, engine)?;
+    let owner = args.engine.and_then(engine_of).map(Owner::Engine);
+    let removals = uninstall::plan(&record, host, owner)?;
     if removals.is_empty() {
         output::line(&format!("nothing is recorded for {host} in {}", record.display()));
         return Ok(());
@@ -25,8 +26,20 @@ pub(crate) fn run(args: &UninstallArgs) -> anyhow::Result<()> {
     }
     if args.dry_run {
         output::line("nothing was removed (--dry-run)");
+        return Ok(());
     }
-    Ok(())
+    restarts(&engines_of(&removals));
+    let of_system = removals.iter().any(|removal| removal.owner == Some(Owner::SystemStore));
+    if of_system { system_trust::taken_out(args.root.as_deref()) } else { Ok(()) }
+}
+
+/// Those of which something was taken away.
+fn engines_of(removals: &[Removal]) -> Vec<Engine> {
+    let is_of = |engine: &Engine| {
+        let touched = |removal: &&Removal| matches!(removal.what, Undo::Remove | Undo::TakeOut(_));
+        removals.iter().filter(touched).any(|removal| removal.owner == Some(Owner::Engine(*engine)))
+    };
+    Engine::ALL.into_iter().filter(is_of).collect()
 }
 
 fn tell(removal: &Removal, dry_run: bool) {

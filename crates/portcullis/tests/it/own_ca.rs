@@ -14,6 +14,8 @@ use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::{CURL, PODMAN, SKOPEO, curl};
 use crate::registry::{PORTCULLIS, Registry};
 
+const UPDATE_CA: Need = Need::Program("update-ca-certificates");
+
 const HOST_PORT: &str = "registry.test:5443";
 
 /// `install` without `--engine` fills the directories of all engines on this machine.
@@ -167,6 +169,75 @@ fn install_ends_with_a_proof_and_goes_away_again() {
     assert!(!dir.exists());
     machine.run(PORTCULLIS, &["uninstall", HOST_PORT]).ok().says("nothing is recorded");
     machine.run(PORTCULLIS, &["uninstall", "registry.test:5444"]).ok();
+}
+
+/// The real store of Debian, in a copy of the machine's own: curl, which is told of no CA, believes the registry, and no more
+/// once it is uninstalled.
+#[test]
+fn the_systems_store_gets_the_ca_and_loses_it_again() {
+    skip_unless!(IP, NSENTER, CURL, UPDATE_CA, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    let mounts = "set -e; mkdir anchors ssl; cp -a /etc/ssl/. ssl; mkdir -p /usr/local/share/ca-certificates; \
+                  mount --bind anchors /usr/local/share/ca-certificates; mount --bind ssl /etc/ssl";
+    machine.run("sh", &["-c", mounts]).ok();
+    let from = registry.home().join("pki/clients/ci-7").display().to_string();
+    let install = |more: &[&str]| {
+        let words = ["install", HOST_PORT, "--from", &from, "--engine", "docker", "--system-trust"];
+        machine.run(PORTCULLIS, &[&words[..], more].concat())
+    };
+    let (cert, key, url) = (pair.cert.display().to_string(), pair.key.display().to_string(), registry.url("/v2/"));
+    let ask = || machine.run("curl", &["-sS", "--cert", &cert, "--key", &key, &url]);
+    let ours = |dir: &str| {
+        let names = fs::read_dir(machine.dir().join(dir)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("portcullis-registry.test_5443-")).count()
+    };
+
+    // The CA that `up` makes may certify every name.
+    install(&[]).exits(1).says("--unconstrained").says("vouch for every name");
+    assert!(!machine.docker_certs(HOST_PORT).exists(), "all is looked at before anything is written");
+    install(&["--unconstrained", "--dry-run"])
+        .ok()
+        .says("system: would write /usr/local/share/ca-certificates/portcullis-");
+    assert_eq!((ours("anchors"), ours("ssl/certs")), (0, 0));
+    ask().fails();
+
+    install(&["--unconstrained"]).ok().says("update-ca-certificates has run").says("try-restart docker");
+    assert_eq!((ours("anchors"), ours("ssl/certs")), (1, 1));
+    ask().ok();
+    install(&["--unconstrained"]).ok().says("system: already so");
+
+    machine.run(PORTCULLIS, &["uninstall", HOST_PORT, "--engine", "docker"]).ok().says("docker: in force at once");
+    assert_eq!(ours("anchors"), 1, "the system's store is no engine's");
+    machine.run(PORTCULLIS, &["uninstall", HOST_PORT]).ok().says("--fresh has run");
+    assert_eq!((ours("anchors"), ours("ssl/certs")), (0, 0));
+    assert!(machine.dir().join("anchors").is_dir());
+    ask().fails();
+}
+
+/// The change is shown whole, old and new, before the first file is written.
+#[test]
+fn install_shows_the_change_before_it_writes() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    registry.new_client("ci-7");
+    let from = registry.home().join("pki/clients/ci-7").display().to_string();
+    let install =
+        || machine.run(PORTCULLIS, &["install", HOST_PORT, "--from", &from, "--engine", "docker", "--no-proof"]);
+    let shown = install().ok().said();
+    let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in {shown}"));
+    assert!(at("docker: will write /etc/docker/certs.d/registry.test:5443/client.cert (0644)") < at("docker: written"));
+    assert!(at("+ CN=ci-7") < at("docker: written"));
+
+    fs::remove_dir_all(&from).unwrap();
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok();
+    registry.new_client("ci-7");
+    let shown = install().ok().said();
+    let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in {shown}"));
+    assert!(at("will replace /etc/docker/certs.d/registry.test:5443/client.cert") < at("- CN=ci-7"));
+    assert!(at("- CN=ci-7") < at("+ CN=ci-7") && at("+ CN=ci-7") < at("docker: written"));
 }
 
 /// What Docker has, Podman gets, and lets itself be asked for.

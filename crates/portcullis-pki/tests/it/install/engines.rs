@@ -5,7 +5,7 @@ use crate::{client_directory, create, names, now};
 use portcullis_certs::Outcome;
 use portcullis_certs::engine_files::{BuildkitdToml, HostsToml, RegistriesYaml};
 use portcullis_pki::install::uninstall::{self, Undo};
-use portcullis_pki::install::{Conflict, Engine, OtherPairs, apply};
+use portcullis_pki::install::{Conflict, Engine, OtherPairs, Owner, apply};
 use portcullis_pki::{AuthorityKind, ClientRequest, PkiError, issue_client};
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn write(path: &Path, text: &str) {
 
 /// Everything that is recorded goes; says what became of each.
 fn uninstall(fixture: &Fixture, engine: Option<Engine>) -> Vec<Undo> {
-    let removals = uninstall::plan(&fixture.record(), HOST, engine).unwrap();
+    let removals = uninstall::plan(&fixture.record(), HOST, engine.map(Owner::Engine)).unwrap();
     uninstall::apply(&fixture.record(), HOST, &removals).unwrap();
     removals.into_iter().map(|removal| removal.what).collect()
 }
