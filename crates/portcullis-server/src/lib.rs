@@ -39,6 +39,7 @@ mod question;
 mod reason;
 mod recent;
 mod refusals;
+mod reminders;
 mod side;
 mod slots;
 mod status;
@@ -185,17 +186,8 @@ impl Server {
     /// The probe's address or the socket cannot be listened on.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let listen = listener.local_addr().unwrap_or(self.config.listen);
-        let limits = &self.config.limits;
-        // As many as the default gives one address of the connections: a sixteenth.
-        let handshakes_per_address = (limits.handshakes / 16).max(1);
-        let slots = Slots::with_quiet_limit(
-            limits.connections,
-            limits.connections_per_address,
-            handshakes_per_address,
-            limits.idle_connections,
-        );
+        let (slots, strangers) = slots_of(&self.config.limits);
         let events = Arc::clone(&self.generations.events);
-        let strangers = Slots::new(limits.strangers, (limits.strangers / 4).max(1), handshakes_per_address);
         let (stopper, stop) = tokio::sync::watch::channel(false);
         let collector = gc::spawn(&self.store, &self.generations, self.config.gc.interval, &stop);
         let inside = Arc::new(Inside {
@@ -211,6 +203,7 @@ impl Server {
         let store = self.store.clone();
         tokio::spawn(expiry::run(store.clone(), self.config.upload_expiry, stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
+        tokio::spawn(reminders::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
             let probe = TcpListener::bind(address).await;
             let probe = probe.map_err(|source| ServerError::Probe { address, source })?;
@@ -277,6 +270,20 @@ impl Handle {
 /// As [`Server::open`] and [`Server::run`].
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     Server::open(config)?.run(listener, shutdown).await
+}
+
+/// For those who are let in, and for those who are not.
+fn slots_of(limits: &Limits) -> (Arc<Slots>, Arc<Slots>) {
+    // As many as the default gives one address of the connections: a sixteenth.
+    let handshakes_per_address = (limits.handshakes / 16).max(1);
+    let slots = Slots::with_quiet_limit(
+        limits.connections,
+        limits.connections_per_address,
+        handshakes_per_address,
+        limits.idle_connections,
+    );
+    let strangers = Slots::new(limits.strangers, (limits.strangers / 4).max(1), handshakes_per_address);
+    (slots, strangers)
 }
 
 fn open_store(config: &Config) -> Result<Store, StoreError> {

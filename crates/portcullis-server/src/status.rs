@@ -147,22 +147,37 @@ pub(crate) fn refused(inside: &Inside) -> Vec<String> {
 /// What an operator must know although the server works, at `now`: beside what was wrong with the files, what time alone
 /// brings about.
 fn warnings(generation: &Generation, now: OffsetDateTime) -> Vec<String> {
-    let mut warnings: Vec<String> = generation.warnings.iter().map(ToString::to_string).collect();
-    for crl in generation.tls.trust().crls().filter(|crl| now > crl.list.next_update()) {
-        let (ca, due) = (&crl.ca, rfc3339(crl.list.next_update()));
-        warnings.push(format!("the revocation list of the CA {ca} is out of date since {due}: get the newest from it"));
+    generation.warnings.iter().map(ToString::to_string).chain(aging(generation, now)).collect()
+}
+
+/// What time alone brings about. Each sentence stays the same until what it is about is replaced, or out of date.
+pub(crate) fn aging(generation: &Generation, now: OffsetDateTime) -> Vec<String> {
+    let crls = generation.tls.trust().crls();
+    let crls = crls.filter_map(|crl| old_crl(&crl.ca, crl.list.this_update(), crl.list.next_update(), now));
+    let leaf = generation.tls.chain().first().map(portcullis_certs::Certificate::facts);
+    let leaf = leaf.filter(|facts| is_in_last_third(facts.not_before, facts.not_after, now)).map(|facts| {
+        let end = rfc3339(facts.not_after);
+        format!("the server's certificate ends on {end}: `portcullis maintain` renews it where the CA is")
+    });
+    crls.chain(leaf).collect()
+}
+
+/// Whose CA is ours cannot be known here (its key is elsewhere), so this is said of every list.
+fn old_crl(ca: &str, this_update: OffsetDateTime, next_update: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
+    let due = rfc3339(next_update);
+    if now > next_update {
+        return Some(format!("the revocation list of the CA {ca} is out of date since {due}: get the newest from it"));
     }
-    if let Some(leaf) = generation.tls.chain().first() {
-        let facts = leaf.facts();
-        let left = facts.not_after - now;
-        if left < (facts.not_after - facts.not_before) / 3 {
-            let (end, days) = (rfc3339(facts.not_after), left.whole_days().max(0));
-            warnings.push(format!(
-                "the server's certificate ends on {end}, in {days} days: `portcullis maintain` renews it where the CA is"
-            ));
-        }
-    }
-    warnings
+    is_in_last_third(this_update, next_update, now).then(|| {
+        format!(
+            "the revocation list of the CA {ca} is good until {due} only: `portcullis maintain` makes our own CA's anew, \
+             another's is to be fetched"
+        )
+    })
+}
+
+fn is_in_last_third(begin: OffsetDateTime, end: OffsetDateTime, now: OffsetDateTime) -> bool {
+    end - now < (end - begin) / 3
 }
 
 fn crls(generation: &Generation) -> Vec<CrlInForce> {
@@ -207,4 +222,23 @@ pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     let time = time.replace_nanosecond(0).unwrap_or(time);
     // Fails only outside of the years 0 to 9999.
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_list_is_told_of_from_its_last_third_on() {
+        let begin = OffsetDateTime::UNIX_EPOCH;
+        let end = begin + Duration::days(9);
+        let said = |now| old_crl("clients", begin, end, now);
+        assert_eq!(said(end - Duration::days(3)), None);
+        let third = said(end - Duration::days(3) + Duration::SECOND).expect("told");
+        assert!(third.contains("clients is good until 1970-01-10T00:00:00Z only"), "{third}");
+        assert_eq!(said(end), Some(third));
+        assert!(said(end + Duration::SECOND).expect("told").contains("is out of date since 1970-01-10T00:00:00Z"));
+    }
 }

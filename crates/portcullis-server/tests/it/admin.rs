@@ -12,7 +12,8 @@ use portcullis_testkit::pki::LeafSpec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 
-use crate::fixture::{Home, Site, tcp, within};
+use crate::fixture::{Home, Site, tcp, until, within};
+use crate::log;
 
 fn home() -> (Home, PathBuf) {
     let home = Home { top: "probe = \"off\"\n".to_owned(), ..Home::new() };
@@ -199,7 +200,9 @@ async fn what_needs_attention_is_told() {
     let _site = home.serve().await;
     let now = status(&socket).await;
     for words in ["of the CA clients is out of date since", "the server's certificate ends on"] {
-        assert!(now.degraded.iter().any(|warning| warning.contains(words)), "{words}: {:?}", now.degraded);
+        let told = now.degraded.iter().find(|warning| warning.contains(words));
+        let told = told.unwrap_or_else(|| panic!("{words}: {:?}", now.degraded));
+        until("the log says the same", || !log::with("reason", told).is_empty()).await;
     }
     let [crl] = now.crls.as_slice() else { panic!("{:?}", now.crls) };
     assert_eq!((crl.ca.as_str(), crl.number.as_deref(), crl.revoked), ("clients", Some("0102"), 1));
