@@ -57,6 +57,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct DeadManifest {
     pub(super) link: Link,
+    pub(super) subject: Option<Digest>,
     names: Vec<Digest>,
 }
 
@@ -194,7 +195,8 @@ impl Mark {
                 marks.extend(&revision.names);
                 self.named.extend(&revision.names);
             } else {
-                dead.insert(revision.link.name, DeadManifest { link: revision.link, names: revision.names.clone() });
+                let (link, subject, names) = (revision.link, revision.subject, revision.names.clone());
+                dead.insert(link.name, DeadManifest { link, subject, names });
             }
         }
         // An index goes before what it lists and a subject before what refers to it: when somebody asks for one of them
@@ -396,7 +398,9 @@ mod tests {
         for (room, manifests, links) in [(5, 2, 3), (4, 2, 2), (2, 2, 0), (1, 1, 0), (0, 0, 0)] {
             let mut dead = Dead {
                 repository: "app".parse().unwrap(),
-                manifests: (0..2).map(|number| DeadManifest { link: link(number), names: vec![digest(10)] }).collect(),
+                manifests: (0..2)
+                    .map(|number| DeadManifest { link: link(number), subject: None, names: vec![digest(10)] })
+                    .collect(),
                 links: (2..5).map(link).collect(),
             };
             let mut marks = Marks::default();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use portcullis_oci::{Algorithm, Digest};
 
-use super::mark::{Dead, Link};
+use super::mark::{Dead, DeadManifest, Link};
 use super::names::Names;
 use super::{BATCH, Collection, Listed, Removal};
 use crate::backend::Reaped;
@@ -66,7 +66,7 @@ impl Collection {
         let _repository = inner.lock_repository(&dead.repository);
         for _ in 0..LOCKED {
             if let Some(manifest) = dead.manifests.pop_front() {
-                if !self.sweep_manifest(&inner, &dead, &manifest.link)? {
+                if !self.sweep_manifest(&inner, &dead, &manifest)? {
                     // Somebody needs it after all, and so perhaps all that died with it.
                     dead.manifests.push_front(manifest);
                     dead.spare(&mut self.marks);
@@ -81,7 +81,13 @@ impl Collection {
         Ok(())
     }
 
-    fn sweep_manifest(&mut self, inner: &Inner, dead: &Dead, link: &Link) -> Result<bool, StoreError> {
+    fn sweep_manifest(&mut self, inner: &Inner, dead: &Dead, manifest: &DeadManifest) -> Result<bool, StoreError> {
+        // Its subject may have come since it was judged, or have gone and come back: who puts a manifest promises it,
+        // and has the repository's lock.
+        if manifest.subject.is_some_and(|subject| inner.promises.has_link(&dead.repository, &subject)) {
+            return Ok(false);
+        }
+        let link = &manifest.link;
         let key = layout::revision_link(&dead.repository, &link.name);
         let _digest = inner.lock_digest(&link.name);
         if !may_go(inner, dead, &key, link)? {

@@ -1,6 +1,7 @@
 //! What a collection takes, what it leaves and why, and the races it must not lose.
 
 mod held;
+mod untagged;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -247,13 +248,9 @@ fn an_untagged_manifest_goes_only_when_it_shall() {
             push(&store, APP, layer);
             image(b"config", &[layer])
         });
-        let with_subject = |bytes: &[u8], subject: &[u8]| {
-            let text = String::from_utf8(bytes.to_vec()).unwrap();
-            format!(r#"{},"subject":{}}}"#, &text[..text.len() - 1], descriptor(subject)).into_bytes()
-        };
-        let referrer = with_subject(&referrer, &tagged);
-        let stray = with_subject(&stray, &lone);
-        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor(&listed)).into_bytes();
+        let referrer = untagged::with_subject(&referrer, &tagged);
+        let stray = untagged::with_subject(&stray, &lone);
+        let index = untagged::index(&[&listed]);
         for bytes in [&listed, &lone, &referrer, &stray] {
             store.put_manifest(&name(APP), &digest(bytes), bytes, &[]).unwrap();
         }

@@ -207,6 +207,7 @@ impl World {
         if done.is_err() {
             self.learn(op);
         }
+        self.learn_what_went();
         self.kills = false;
     }
 
@@ -227,6 +228,15 @@ impl World {
             }
             Op::DeleteTag { repository, tag } => self.learn_tag(repository, Some(tag)),
             _ => {}
+        }
+    }
+
+    /// A collection may take what nothing kept until now: what would keep it later comes too late.
+    fn learn_what_went(&mut self) {
+        for repository in 0..2 {
+            let (living, mut known) = (self.living(repository), self.manifests[repository].clone());
+            known.retain(|number| living.contains(number) || self.sees(repository, *number));
+            self.manifests[repository] = known;
         }
     }
 
@@ -354,12 +364,13 @@ impl World {
     }
 
     fn sees_blob(&self, repository: usize, blob: usize) -> bool {
-        let blob = self.store.open_blob(&name(repository), &digest(&content(blob))).unwrap().map(|found| {
+        let found = self.store.open_blob(&name(repository), &digest(&content(blob))).unwrap();
+        found.is_some_and(|found| {
             let mut bytes = vec![0; usize::try_from(found.size()).unwrap()];
             found.read_at(&mut bytes, 0).unwrap();
             assert_eq!(bytes, content(blob));
-        });
-        blob.is_some()
+            true
+        })
     }
 
     /// The manifests that must be there: all that were put or, where untagged ones go, what the tags lead to.
@@ -396,11 +407,8 @@ impl World {
             }
             for (tag, number) in &self.tags[repository] {
                 let found = self.store.manifest(&name(repository), &ManifestReference::Tag(tag_name(*tag))).unwrap();
-                assert_eq!(
-                    found.map(|found| found.digest),
-                    Some(digest(&manifest(*number))),
-                    "after {after}: tag {tag}"
-                );
+                let found = found.map(|found| found.digest);
+                assert_eq!(found, Some(digest(&manifest(*number))), "after {after}: tag {tag}");
             }
         }
         for ((repository, blob), until) in &self.promised {
