@@ -1,9 +1,9 @@
 //! Bodies, in and out: a blob on its way to a peer, and what a peer sends. Every wait has a deadline.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,14 @@ use crate::error::{ApiError, Chain};
 const READ_BYTES: usize = 256 * 1024;
 /// A streaming body looks at its permit after so many bytes, or so much time.
 const CHECK_BYTES: u64 = 8 << 20;
-const CHECK_TIME: Duration = Duration::from_secs(1);
+const CHECK_TIME: Duration = Duration::from_millis(500);
+/// Who reads has looked before: after so much time nobody polls the body. With `connection::answers`' steps it is a second.
+const UNREAD_TIME: Duration = Duration::from_millis(750);
 /// What is read of a body that nobody wants, before the connection is closed.
 const DISCARD_BYTES: usize = 8 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// Whoever sends nothing for so long sends nothing that would have to be read first.
+const DISCARD_SILENCE: Duration = Duration::from_millis(250);
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -60,8 +64,12 @@ pub(crate) struct BlobBody {
     offset: u64,
     remaining: u64,
     reading: Option<JoinHandle<Result<Bytes, StoreError>>>,
-    watch: Watch<Pull>,
+    watch: Arc<SharedWatch>,
 }
+
+/// The watch of an answer, for the answer itself while it is read, and for its connection while it is not.
+#[derive(Debug)]
+pub(crate) struct SharedWatch(Mutex<Watch<Pull>>);
 
 /// A permit that is looked at again while a body streams.
 #[derive(Debug)]
@@ -103,8 +111,16 @@ impl ResponseBody {
             offset,
             remaining,
             reading: None,
-            watch: Watch::new(permit),
+            watch: Arc::new(SharedWatch(Mutex::new(Watch::new(permit)))),
         }))
+    }
+
+    /// Of a body that takes as long as its peer likes.
+    pub(crate) fn watch(&self) -> Option<&Arc<SharedWatch>> {
+        match self {
+            Self::Blob(blob) => Some(&blob.watch),
+            Self::Empty | Self::Full(_) => None,
+        }
     }
 }
 
@@ -152,7 +168,7 @@ impl BlobBody {
             return Poll::Pending;
         };
         let chunk = chunk.map_err(BodyError::from).and_then(|chunk| self.take(chunk));
-        Poll::Ready(Some(chunk.inspect_err(|error| self.watch.log_cut(error))))
+        Poll::Ready(Some(chunk.inspect_err(|error| self.watch.lock().log_cut(error))))
     }
 
     fn take(&mut self, chunk: Result<Bytes, StoreError>) -> Result<Bytes, BodyError> {
@@ -160,7 +176,7 @@ impl BlobBody {
         if chunk.is_empty() {
             return Err(BodyError::Short);
         }
-        self.watch.passed(chunk.len()).map_err(|denied| BodyError::Denied(denied.to_string()))?;
+        self.watch.lock().passed(chunk.len()).map_err(|denied| BodyError::Denied(denied.to_string()))?;
         self.offset += chunk.len() as u64;
         self.remaining -= chunk.len() as u64;
         if self.remaining > 0 {
@@ -181,19 +197,54 @@ impl BlobBody {
     }
 }
 
+impl SharedWatch {
+    /// Whether the answer may go on, as far as nobody else has looked; where it may not, that is told.
+    pub(crate) fn holds(&self) -> bool {
+        let mut watch = self.lock();
+        if watch.since.elapsed() < UNREAD_TIME {
+            return true;
+        }
+        let Err(denied) = watch.look() else { return true };
+        watch.log_cut(&BodyError::Denied(denied.to_string()));
+        false
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watch<Pull>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<A: Right> Watch<A> {
     pub(crate) fn new(permit: Permit<A>) -> Self {
         Self { permit, bytes: 0, since: Instant::now() }
     }
 
     /// `bytes` more have passed; now and then the permit is looked at.
-    pub(crate) fn passed(&mut self, bytes: usize) -> Result<(), Denied> {
+    fn passed(&mut self, bytes: usize) -> Result<(), Denied> {
         self.bytes += bytes as u64;
         if self.bytes < CHECK_BYTES && self.since.elapsed() < CHECK_TIME {
             return Ok(());
         }
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(), Denied> {
         (self.bytes, self.since) = (0, Instant::now());
         self.permit.check()
+    }
+
+    /// The next bytes of `body`. The permit is looked at while they are waited for too: a sender that has stalled must not
+    /// keep what it holds.
+    pub(crate) async fn next_of(&mut self, body: &mut RequestBody) -> Result<Option<Bytes>, ApiError> {
+        let mut next = pin!(body.next());
+        let bytes = loop {
+            match tokio::time::timeout(CHECK_TIME, next.as_mut()).await {
+                Ok(bytes) => break bytes?,
+                Err(_) => self.look()?,
+            }
+        };
+        self.passed(bytes.as_ref().map_or(0, Bytes::len))?;
+        Ok(bytes)
     }
 
     /// The status was sent long ago: nobody else says why the peer got half a blob.
@@ -225,7 +276,7 @@ impl RequestBody {
     }
 
     /// The next bytes, within the deadline; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.unasked = false;
         loop {
             let begun = Instant::now();
@@ -246,14 +297,14 @@ impl RequestBody {
         }
     }
 
-    /// The whole body, if it has at most `limit` bytes.
-    pub(crate) async fn whole(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+    /// The whole body, if it has at most `limit` bytes, while the permit that is watched holds.
+    pub(crate) async fn whole<A: Right>(&mut self, limit: usize, watch: &mut Watch<A>) -> Result<Bytes, ApiError> {
         let too_large = || ApiError::TooLarge { limit: limit as u64 };
         if self.announced() > limit as u64 {
             return Err(too_large());
         }
         let mut whole = BytesMut::new();
-        while let Some(bytes) = self.next().await? {
+        while let Some(bytes) = watch.next_of(self).await? {
             if whole.len() + bytes.len() > limit {
                 return Err(too_large());
             }
@@ -270,7 +321,7 @@ impl RequestBody {
         }
         let mut left = DISCARD_BYTES;
         let drain = async {
-            while let Ok(Some(bytes)) = self.next().await {
+            while let Ok(Ok(Some(bytes))) = tokio::time::timeout(DISCARD_SILENCE, self.next()).await {
                 left = left.saturating_sub(bytes.len());
                 if left == 0 {
                     return;

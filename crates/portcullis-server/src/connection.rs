@@ -1,6 +1,7 @@
 //! One HTTP connection of a peer: HTTP/1.1 or HTTP/2, as ALPN decided; ended when it idles or is stuck, when the server
 //! stops, and when its peer is no longer trusted.
 
+mod answers;
 mod moves;
 mod parting;
 pub(crate) mod refused;
@@ -31,6 +32,7 @@ use crate::exchange::AnswerBody;
 use crate::peer::Peer;
 use crate::slots::Usage;
 
+use self::answers::Answers;
 use self::moves::{Look, Moves, Watched};
 use self::parting::Parting;
 
@@ -49,6 +51,7 @@ struct Session {
     app: Arc<App>,
     peer: Arc<Peer>,
     moves: Arc<Moves>,
+    answers: Answers,
     end: Notify,
 }
 
@@ -71,7 +74,8 @@ pub(crate) async fn serve(
     let builder = builder(&app.limits, is_http2);
     let drain_timeout = app.limits.drain_timeout;
     let moves = Arc::new(Moves::new(&app.limits, is_http2, usage));
-    let session = Arc::new(Session { app, peer, moves: Arc::clone(&moves), end: Notify::new() });
+    let session =
+        Arc::new(Session { app, peer, moves: Arc::clone(&moves), answers: Answers::default(), end: Notify::new() });
     let requests = Arc::clone(&session);
     let service = service_fn(move |request| answer(Arc::clone(&requests), request));
     let stream = TokioIo::new(Watched::new(
@@ -80,6 +84,7 @@ pub(crate) async fn serve(
         session.app.events.counters.traffic.clone(),
     ));
     let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut denied = pin!(session.answers.denied());
     let mut closing: Option<Instant> = None;
     loop {
         let wake = closing.unwrap_or_else(|| Instant::now() + moves.tick());
@@ -94,6 +99,7 @@ pub(crate) async fn serve(
                 connection.as_mut().graceful_shutdown();
                 closing = Some(Instant::now() + drain_timeout);
             }
+            () = denied.as_mut() => return,
             () = session.end.notified(), if closing.is_none() => {
                 connection.as_mut().graceful_shutdown();
                 closing = Some(Instant::now() + CLOSE_TIME);
@@ -119,6 +125,9 @@ async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Res
     let response = respond(&session.app, &session.peer, request).await;
     if response.extensions().get::<EndConnection>().is_some() {
         session.end.notify_one();
+    }
+    if let Some(watch) = response.body().watch() {
+        session.answers.begun(watch);
     }
     Ok(response.map(|body| TrackedBody { body, _sending: under_way.answered() }))
 }

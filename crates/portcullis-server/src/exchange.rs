@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use portcullis_certs::Visible;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::body::{BodyError, ResponseBody};
+use crate::body::{BodyError, ResponseBody, SharedWatch};
 
 /// A request under way. Its end, however it comes, is the line in the log.
 #[derive(Debug)]
@@ -76,6 +76,12 @@ impl Exchange {
     pub(crate) fn answered(mut self, status: u16, body: ResponseBody) -> AnswerBody {
         self.status = Some(status);
         AnswerBody { body, exchange: self }
+    }
+}
+
+impl AnswerBody {
+    pub(crate) fn watch(&self) -> Option<&Arc<SharedWatch>> {
+        self.body.watch()
     }
 }
 

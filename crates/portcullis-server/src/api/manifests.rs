@@ -12,7 +12,7 @@ use crate::access::{AfterBody, Delete, Permit, Pull, Push};
 use crate::api::blobs::{add_digest, is_known, not_modified};
 use crate::api::blocking;
 use crate::app::Call;
-use crate::body::ResponseBody;
+use crate::body::{ResponseBody, Watch};
 use crate::config::MissingChildren;
 use crate::error::{ApiError, header};
 
@@ -56,7 +56,9 @@ pub(crate) async fn put(
     mut tags: Vec<Tag>,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let bytes = call.body.whole(call.limits.manifest).await?;
+    let mut watch = Watch::new(permit);
+    let bytes = call.body.whole(call.limits.manifest, &mut watch).await?;
+    let permit = watch.into_permit();
     let content_type = match call.headers.get(CONTENT_TYPE) {
         Some(value) => Some(value.to_str().map_err(|_| ApiError::ManifestInvalid(not_text()))?.to_owned()),
         None => None,

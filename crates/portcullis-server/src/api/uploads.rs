@@ -176,8 +176,7 @@ async fn receive(
     let mut watch = Watch::new(permit);
     let mut writer = Writer::new(upload);
     let (mut batch, mut gathered) = (Vec::new(), 0);
-    while let Some(bytes) = body.next().await? {
-        watch.passed(bytes.len())?;
+    while let Some(bytes) = watch.next_of(body).await? {
         left = left.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
         gathered += bytes.len().max(PIECE_COST);
         batch.push(bytes);

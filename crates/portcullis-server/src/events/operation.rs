@@ -1,9 +1,9 @@
 //! What a request is about, in the few words that a counter's label and an audit line need.
 
 use http::StatusCode;
-use portcullis_oci::{Endpoint, ManifestReference, RouteError, UploadStart};
+use portcullis_oci::{Endpoint, RepositoryName, RouteError, UploadStart};
 
-/// One request's endpoint; for what writes and removes, with what it names.
+/// One request's endpoint; with the repository and what it names there.
 #[derive(Debug)]
 pub(crate) struct Operation {
     name: &'static str,
@@ -32,33 +32,42 @@ impl Operation {
         match endpoint {
             E::Base => Self::new("base", Kind::Other),
             E::Catalog { .. } => Self::new("catalog", Kind::Other),
-            E::ListTags { .. } => Self::new("list_tags", Kind::Pull),
-            E::Referrers { .. } => Self::new("referrers", Kind::Pull),
-            E::GetManifest { .. } => Self::new("get_manifest", Kind::Pull),
-            E::HeadManifest { .. } => Self::new("head_manifest", Kind::Pull),
-            E::GetBlob { .. } => Self::new("get_blob", Kind::Pull),
-            E::HeadBlob { .. } => Self::new("head_blob", Kind::Pull),
-            E::UploadStatus { .. } => Self::new("upload_status", Kind::Upload),
-            E::AppendUpload { .. } => Self::new("append_upload", Kind::Upload),
-            E::CancelUpload { .. } => Self::new("cancel_upload", Kind::Upload),
+            E::ListTags { repository, .. } => Self::on("list_tags", Kind::Pull, repository, None),
+            E::Referrers { repository, digest, .. } => {
+                Self::on("referrers", Kind::Pull, repository, Some(digest.to_string()))
+            }
+            E::GetManifest { repository, reference } => {
+                Self::on("get_manifest", Kind::Pull, repository, Some(reference.to_string()))
+            }
+            E::HeadManifest { repository, reference } => {
+                Self::on("head_manifest", Kind::Pull, repository, Some(reference.to_string()))
+            }
+            E::GetBlob { repository, digest } => Self::on("get_blob", Kind::Pull, repository, Some(digest.to_string())),
+            E::HeadBlob { repository, digest } => {
+                Self::on("head_blob", Kind::Pull, repository, Some(digest.to_string()))
+            }
+            // An upload's id is no reference, and whoever has it may write to the upload.
+            E::UploadStatus { repository, .. } => Self::on("upload_status", Kind::Upload, repository, None),
+            E::AppendUpload { repository, .. } => Self::on("append_upload", Kind::Upload, repository, None),
+            E::CancelUpload { repository, .. } => Self::on("cancel_upload", Kind::Upload, repository, None),
             E::StartUpload { repository, start } => {
                 let digest = match start {
                     UploadStart::Session { .. } => None,
                     UploadStart::Monolithic { digest } | UploadStart::Mount { digest, .. } => Some(digest.to_string()),
                 };
-                Self::on("start_upload", Kind::Push, repository.as_str(), digest)
+                Self::on("start_upload", Kind::Push, repository, digest)
             }
             E::FinishUpload { repository, digest, .. } => {
-                Self::on("finish_upload", Kind::Push, repository.as_str(), Some(digest.to_string()))
+                Self::on("finish_upload", Kind::Push, repository, Some(digest.to_string()))
             }
             E::PutManifest { repository, reference, .. } => {
-                Self::on("put_manifest", Kind::Push, repository.as_str(), Some(text(reference)))
+                Self::on("put_manifest", Kind::Push, repository, Some(reference.to_string()))
             }
             E::DeleteManifest { repository, reference } => {
-                Self::on("delete_manifest", Kind::Delete, repository.as_str(), Some(text(reference)))
+                Self::on("delete_manifest", Kind::Delete, repository, Some(reference.to_string()))
             }
             E::DeleteBlob { repository, digest } => {
-                Self::on("delete_blob", Kind::Delete, repository.as_str(), Some(digest.to_string()))
+                Self::on("delete_blob", Kind::Delete, repository, Some(digest.to_string()))
             }
         }
     }
@@ -99,11 +108,7 @@ impl Operation {
         Self { name, kind, repository: None, reference: None }
     }
 
-    fn on(name: &'static str, kind: Kind, repository: &str, reference: Option<String>) -> Self {
-        Self { name, kind, repository: Some(repository.to_owned()), reference }
+    fn on(name: &'static str, kind: Kind, repository: &RepositoryName, reference: Option<String>) -> Self {
+        Self { name, kind, repository: Some(repository.to_string()), reference }
     }
-}
-
-fn text(reference: &ManifestReference) -> String {
-    reference.to_string()
 }

@@ -72,6 +72,34 @@ async fn pushes_deletions_and_denials() {
     assert_eq!((&denied[0]["trusted_by"], &denied[0]["path"]), (&"pin:alice".into(), &"/v2/other/tags/list".into()));
     assert_eq!((&denied[0]["action"], &denied[0]["status"]), (&"pull".into(), &403.into()));
     assert!(denied[0]["reason"].as_str().unwrap().contains("may not pull"), "{denied:?}");
+    assert_eq!(denied[0]["repository"], "other");
+}
+
+/// Whatever was asked for: in which repository, and what there, as far as it was named.
+#[tokio::test]
+async fn a_denial_names_the_repository() {
+    let site = audited().serve().await;
+    let alice = site.alice().http1().await;
+    let digest = crate::fixture::sha256(b"x").to_string();
+    let upload = "/v2/team/app/blobs/uploads/5e0f5a5e-6c5c-4a56-9a4e-2f6d8f0c1d11";
+    alice.get("/v2/other/manifests/v1").await.expect(403);
+    alice.get(&format!("/v2/other/blobs/{digest}")).await.expect(403);
+    alice.get(&format!("/v2/other/referrers/{digest}")).await.expect(403);
+    alice.head("/v2/other/manifests/v1").await.expect(403);
+    alice.head(&format!("/v2/other/blobs/{digest}")).await.expect(403);
+    alice.patch(upload, "x").await.expect(403);
+    let denied = events(&site, "request.denied", 6).await;
+    for (line, (repository, reference, action)) in denied.iter().zip([
+        ("other", Some("v1"), "pull"),
+        ("other", Some(digest.as_str()), "pull"),
+        ("other", Some(digest.as_str()), "pull"),
+        ("other", Some("v1"), "pull"),
+        ("other", Some(digest.as_str()), "pull"),
+        ("team/app", None, "push"),
+    ]) {
+        assert_eq!((&line["repository"], &line["action"]), (&repository.into(), &action.into()), "{line}");
+        assert_eq!(line.get("reference").and_then(Value::as_str), reference, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use portcullis_testkit::image::random_bytes;
+use portcullis_testkit::pki::Pair;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{Protocol, empty, own_address, request, stream, tcp_from};
-use crate::fixture::{Home, tcp, until, within};
+use crate::fixture::{Home, Site, fingerprint, tcp, until, within};
+use crate::log;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+/// Nobody but the CA's clients may anything.
+const NARROWED: &str = "[[rule]]\nca = \"clients\"\nrepositories = [\"**\"]\nallow = [\"pull\", \"push\"]\n";
 
 /// Everything until the server closes, however it does.
 async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
@@ -163,6 +167,73 @@ async fn an_http2_answer_that_nobody_reads() {
     drop(body);
     let status = portcullis_server::admin::status(&socket).await.unwrap();
     assert!(status.connections <= 1, "{status:?}");
+}
+
+/// Who has stalled is not looked at when its next bytes come: they may never come. `body_timeout` is far above a test's
+/// patience.
+#[tokio::test]
+async fn a_sender_that_has_stalled_is_stopped_when_it_is_denied() {
+    for protocol in BOTH {
+        for what in ["upload", "manifest"] {
+            let site = Home::with_limits("body_timeout = \"10m\"").serve().await;
+            let mut conn = site.admin().connect(protocol).await;
+            let location = conn.start_upload("team/app").await;
+            let (method, path) = match what {
+                "upload" => ("PATCH", location.as_str()),
+                _ => ("PUT", "/v2/team/app/manifests/tag"),
+            };
+            let (writer, body) = stream();
+            assert!(writer.write("the first half").await);
+            let sending = conn.send(request(method, path).body(body).unwrap());
+            let deny = async {
+                // Denied before its first byte has come it would be refused as every request is.
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                deny(&site, &site.home.admin);
+            };
+            let (answer, ()) = tokio::join!(sending, deny);
+            answer.expect_error(403, "DENIED");
+            conn.closed().await;
+            let told = log::with("peer", &conn.local.to_string());
+            let denied = told.iter().find(|line| line.fields["message"] == "request denied").unwrap();
+            assert!(denied.get("reason").contains("deny list (line 1)"), "{protocol} {what}: {denied:?}");
+            drop(writer);
+        }
+    }
+}
+
+/// Nobody polls the body of an answer that is not read.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_cut_when_its_peer_is_denied() {
+    for protocol in BOTH {
+        for narrowed in [false, true] {
+            let site = Home::with_limits("body_timeout = \"10m\"").serve().await;
+            let digest = site.admin().http1().await.push_blob("team/app", &random_bytes(1, 48 << 20)).await;
+            let mut conn = site.alice().connect(protocol).await;
+            let get = request("GET", &format!("/v2/team/app/blobs/{digest}")).body(empty()).unwrap();
+            let body = conn.begin(get).await.unwrap().into_body();
+            // Until both sockets, or the stream's window, are full.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            if narrowed {
+                site.home.write_policy(NARROWED);
+            } else {
+                deny(&site, &site.home.alice);
+            }
+            let peer = conn.local.to_string();
+            let cut = || log::with("peer", &peer).into_iter().find(|line| line.fields["message"] == "an answer is cut");
+            until("the cut is told", || cut().is_some()).await;
+            assert_eq!(cut().unwrap().get("repository"), "team/app");
+            let ended = || log::with("peer", &peer).into_iter().find(|line| line.fields["message"] == "request");
+            until("the request ends", || ended().is_some()).await;
+            assert_eq!(ended().unwrap().get("complete"), "false", "{protocol}");
+            let got = within("the body ends", http_body_util::BodyExt::collect(body)).await;
+            assert!(got.is_err(), "{protocol}: the whole body came");
+            conn.closed().await;
+        }
+    }
+}
+
+fn deny(site: &Site, pair: &Pair) {
+    std::fs::write(site.home.path("trust/deny"), format!("{}  # test\n", fingerprint(pair))).unwrap();
 }
 
 /// Each piece of a body keeps the buffer that it was read into: single bytes must not wait for one another until half a
