@@ -114,8 +114,8 @@ impl StateDir {
         crls: impl IntoIterator<Item = (Fingerprint, &'a RevocationList)>,
     ) -> io::Result<bool> {
         let (known, _) = self.read();
-        let rules: HashSet<&DenyRule> = known.deny.iter().map(|entry| &entry.rule).collect();
-        let new: Vec<&DenyEntry> = deny.iter().filter(|entry| !rules.contains(&entry.rule)).collect();
+        let mut rules: HashSet<&DenyRule> = known.deny.iter().map(|entry| &entry.rule).collect();
+        let new: Vec<&DenyEntry> = deny.iter().filter(|entry| rules.insert(&entry.rule)).collect();
         let mut seen = known.crls.clone();
         for (ca_key, list) in crls {
             if seen.get(&ca_key).is_none_or(|seen| seen.is_older_than(list)) {

@@ -41,16 +41,24 @@ pub(crate) struct Generations {
     files: Files,
     pub(crate) events: Arc<Events>,
     current: ArcSwap<Generation>,
+    /// For those who ask: they must not wait for whoever reads files.
+    told: ArcSwap<Told>,
     /// Held while a generation is built, so that two reloads cannot swap in the wrong order.
     last: Mutex<LastLoad>,
 }
 
-/// What the files were when they were last loaded, and why they were refused; empty when they are in force.
+/// What the files were when they were last loaded.
 #[derive(Debug, Default)]
 struct LastLoad {
     stamps: Stamps,
     /// Of what we write ourselves.
     state: Stamps,
+}
+
+/// What is wrong with the files. Changed only by whoever holds the last load.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    /// Why they were refused when they were last loaded; empty when they are in force.
     refused: Vec<Problem>,
     /// Why what is denied cannot be written down; from then on nothing is let go that this process knows to be denied.
     not_remembered: Option<String>,
@@ -64,8 +72,14 @@ impl Generations {
         let (stamps, state) = (files.stamps(), files.state_stamps());
         let first = Generation::new(1, files.load(&[]).1?);
         first.tell_warnings();
-        let last = Mutex::new(LastLoad { stamps, state, ..LastLoad::default() });
-        Ok(Self { files, events: Arc::default(), current: ArcSwap::from_pointee(first), last })
+        let last = Mutex::new(LastLoad { stamps, state });
+        Ok(Self {
+            files,
+            events: Arc::default(),
+            current: ArcSwap::from_pointee(first),
+            told: ArcSwap::default(),
+            last,
+        })
     }
 
     /// The same; from now on `events` is told of each change, and first of what is in force, and what is denied is written
@@ -92,7 +106,8 @@ impl Generations {
         if self.files.stamps() != last.stamps || self.files.state_stamps() != last.state {
             return self.load(&mut last);
         }
-        if last.refused.is_empty() { Ok(self.current().number) } else { Err(last.refused.clone()) }
+        let refused = self.refused();
+        if refused.is_empty() { Ok(self.current().number) } else { Err(refused) }
     }
 
     fn load(&self, last: &mut LastLoad) -> Result<u64, Vec<Problem>> {
@@ -100,17 +115,18 @@ impl Generations {
         (last.stamps, last.state) = (self.files.stamps(), self.files.state_stamps());
         let current = self.current();
         let number = current.number + 1;
-        let earlier = if last.not_remembered.is_some() { current.deny.as_slice() } else { &[] };
+        let is_remembered = self.not_remembered().is_none();
+        let earlier = if is_remembered { &[] } else { current.deny.as_slice() };
         let (files, loaded) = self.files.load(earlier);
         let outcome = match loaded {
             Ok(loaded) => {
                 let seen = loaded.seen_crls.clone();
-                let is_kept = |ca_key| last.not_remembered.is_some() || seen.contains(&ca_key);
+                let is_kept = |ca_key| !is_remembered || seen.contains(&ca_key);
                 let generation = Generation::new(number, loaded).keeping_crls_of(&current, is_kept);
                 tracing::info!(generation = number, "trust is reloaded and in force");
                 generation.tell_warnings();
                 self.put_in_force(generation);
-                last.refused.clear();
+                self.tell(|told| told.refused.clear());
                 Ok(number)
             }
             Err(problems) => {
@@ -118,7 +134,7 @@ impl Generations {
                     tracing::error!(%problem, "trust is not reloaded, the generation before stays in force");
                 }
                 self.events.trust_refused(self.current().number, &problems);
-                last.refused.clone_from(&problems);
+                self.tell(|told| told.refused.clone_from(&problems));
                 self.restrict(&current, &files);
                 Err(problems)
             }
@@ -129,27 +145,30 @@ impl Generations {
 
     /// Writes down what is in force. Where that is not possible (a read-only container), the registry works all the same.
     fn remember(&self, last: &mut LastLoad) {
-        match self.files.remember(self.current().tls.trust()) {
+        let (current, not_remembered) = (self.current(), self.not_remembered());
+        // What could not be written down may stand nowhere but in force: it is tried again whatever the files say now.
+        let unwritten = if not_remembered.is_some() { current.deny.as_slice() } else { &[] };
+        match self.files.remember(current.tls.trust(), unwritten) {
             Ok(is_new) => {
-                last.not_remembered = None;
+                self.tell(|told| told.not_remembered = None);
                 if is_new {
                     // Our own writing is no change that anybody else made.
                     last.state = self.files.state_stamps();
                 }
             }
             Err(error) => {
-                let reason = self.files.not_remembered(&error);
-                if last.not_remembered.as_ref() != Some(&reason) {
+                let reason = Some(self.files.not_remembered(&error));
+                if let (Some(reason), true) = (&reason, not_remembered != reason) {
                     tracing::warn!(%reason, "what is denied is not remembered");
                 }
-                last.not_remembered = Some(reason);
+                self.tell(|told| told.not_remembered = reason);
             }
         }
     }
 
     /// Why what is denied cannot be written down, if it cannot.
     pub(crate) fn not_remembered(&self) -> Option<String> {
-        self.last().not_remembered.clone()
+        self.told.load().not_remembered.clone()
     }
 
     /// Restrictions are never held back: when the files are refused, the generation before goes on with every line of the
@@ -192,7 +211,13 @@ impl Generations {
 
     /// Why the last reload was refused; empty when it was not.
     pub(crate) fn refused(&self) -> Vec<Problem> {
-        self.last().refused.clone()
+        self.told.load().refused.clone()
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Told)) {
+        let mut told = Told::clone(&self.told.load());
+        change(&mut told);
+        self.told.store(Arc::new(told));
     }
 
     fn last(&self) -> MutexGuard<'_, LastLoad> {

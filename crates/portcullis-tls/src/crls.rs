@@ -145,18 +145,19 @@ impl Crls {
         rejected
     }
 
-    /// Takes the lists of an earlier set that are newer than ours, for the CAs that are still here; returns them.
-    pub(crate) fn keep_newer<'a>(&mut self, cas: impl Iterator<Item = NamedCa<'a>>, earlier: &Self) -> Vec<CaCrl> {
-        let mut kept = Vec::new();
-        for ca in cas {
-            let key = ca.certificate.facts().key_hash;
-            let Some(old) = earlier.lists.get(&key) else { continue };
-            let is_newer = self.lists.get(&key).is_none_or(|own| old.list.is_newer_than(&own.list));
-            if is_newer {
-                self.lists.insert(key, old.clone());
-                kept.push(old.clone());
-            }
-        }
+    /// Takes the lists of an earlier set that are newer than ours, for the CAs whose key `is_kept`; returns them. Whether
+    /// the CA is loaded does not matter: without it a list has no effect, and when it comes back beside an older list,
+    /// the newer one is still known.
+    pub(crate) fn keep_newer(&mut self, earlier: &Self, is_kept: impl Fn(Fingerprint) -> bool) -> Vec<CaCrl> {
+        let is_newer =
+            |key: &Fingerprint, old: &CaCrl| self.lists.get(key).is_none_or(|own| old.list.is_newer_than(&own.list));
+        let kept: Vec<CaCrl> = earlier
+            .lists
+            .iter()
+            .filter(|(key, old)| is_kept(**key) && is_newer(key, old))
+            .map(|(_, old)| old.clone())
+            .collect();
+        self.lists.extend(kept.iter().map(|crl| (crl.ca_key, crl.clone())));
         kept
     }
 

@@ -135,10 +135,7 @@ impl TrustStore {
     /// that stayed.
     #[must_use]
     pub fn keeping_crls_of(mut self, earlier: &Self, is_kept: impl Fn(Fingerprint) -> bool) -> (Self, Vec<CaCrl>) {
-        let mut crls = std::mem::take(&mut self.crls);
-        let cas = self.named_cas().filter(|ca| is_kept(ca.certificate.facts().key_hash));
-        let kept = crls.keep_newer(cas, &earlier.crls);
-        self.crls = crls;
+        let kept = self.crls.keep_newer(&earlier.crls, is_kept);
         (self, kept)
     }
 
@@ -155,9 +152,11 @@ impl TrustStore {
         store
     }
 
-    /// The revocation lists in force, one per CA that has one.
+    /// The revocation lists in force, one per CA that has one. A list that is only kept until its CA comes back is not
+    /// among them.
     pub fn crls(&self) -> impl Iterator<Item = &CaCrl> {
-        self.crls.iter()
+        let is_here = |crl: &&CaCrl| self.named_cas().any(|ca| ca.certificate.facts().key_hash == crl.ca_key);
+        self.crls.iter().filter(is_here)
     }
 
     /// The names for the CertificateRequest: CA subjects, pin issuers and known intermediates; empty above 8 KiB.

@@ -12,6 +12,9 @@ pub(super) const TIMES: [u8; 2] = [0x17, 0x18];
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
+/// Lists have a handful. Each is compared with those before it, and all of that before the signature is looked at: a list
+/// made of extensions would keep a reload busy for hours.
+const MAX_EXTENSIONS: usize = 64;
 
 /// What is left to read.
 #[derive(Clone, Copy)]
@@ -103,6 +106,9 @@ pub(super) fn extensions(sequence: Element<'_>) -> Result<Vec<Extension<'_>>, St
         let value = one.take(OCTET_STRING, "an extension's value")?.content;
         one.end("an extension")?;
         let extension = Extension { oid, critical, value };
+        if all.len() == MAX_EXTENSIONS {
+            return Err(format!("there are more than {MAX_EXTENSIONS} extensions"));
+        }
         if all.iter().any(|other| other.oid == oid) {
             return Err(format!("the extension {} is there twice", extension.name()));
         }
@@ -137,6 +143,17 @@ fn first(bytes: &[u8]) -> Option<Element<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn extensions_are_bounded() {
+        let count = |n: u8| {
+            // OID 1.2.n, an empty value.
+            let all: Vec<u8> = (0..n).flat_map(|n| [SEQUENCE, 6, OID, 2, 0x2a, n, OCTET_STRING, 0]).collect();
+            extensions(Element { content: &all, whole: &all }).map(|all| all.len())
+        };
+        assert_eq!(count(64), Ok(64));
+        assert!(count(65).unwrap_err().contains("64"));
+    }
 
     #[test]
     fn lengths_are_definite_and_shortest() {

@@ -82,8 +82,9 @@ impl Files {
 
     /// Writes down what is denied and which lists are in force, so that a `trust/` of an earlier day un-revokes nobody.
     /// The deny list is read again: what was taken out in the meantime must not come back.
-    pub(super) fn remember(&self, trust: &TrustStore) -> io::Result<bool> {
-        let deny = self.trust.read().0.deny;
+    /// `unwritten`: what is in force although no file may have it.
+    pub(super) fn remember(&self, trust: &TrustStore, unwritten: &[DenyEntry]) -> io::Result<bool> {
+        let deny = [self.trust.read().0.deny.as_slice(), unwritten].concat();
         self.state.remember(&deny, trust.crls().map(|crl| (crl.ca_key, &crl.list)))
     }
 

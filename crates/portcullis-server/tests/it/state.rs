@@ -103,8 +103,18 @@ async fn a_server_that_cannot_write_remembers_while_it_runs() {
     let told = status(&socket).await.degraded;
     assert!(told.iter().any(|line| line.contains("cannot be written down") && line.contains("tls.state")), "{told:?}");
     fs::remove_file(&deny).unwrap();
+    // The second time too: what the first could not write down is still known here only.
+    for _ in 0..2 {
+        site.reload();
+        is_out(&site, &one).await;
+        assert!(status(&socket).await.degraded.iter().any(|line| line.contains("cannot be written down")));
+    }
+    // And when it can be written at last, it is.
+    fs::remove_file(site.home.path("state")).unwrap();
     site.reload();
     is_out(&site, &one).await;
+    let written = fs::read_to_string(site.home.path("state/deny")).unwrap();
+    assert!(written.contains(&fingerprint(&one)), "{written}");
 }
 
 /// What is remembered decides on trust too.

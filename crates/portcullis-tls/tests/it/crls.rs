@@ -212,9 +212,18 @@ fn an_older_list_does_not_take_the_place_of_a_newer_one() {
     assert!(kept.is_empty());
     assert!(store.judge(&chain_of(&Offer::of(&two)), now()).is_ok());
     assert!(root().store().keeping_crls_of(&before, |_| false).1.is_empty(), "forgiven");
-    // A CA that is trusted no longer takes its list with it.
+}
+
+/// `trust/` is restored file by file, and looked at four times a second meanwhile.
+#[test]
+fn a_ca_that_was_away_finds_its_newer_list_again() {
+    let two = ROOT.client("two");
+    let before = root().and_crl(&list(2, &[&two])).store();
     let other = Authority::new("other CA");
-    assert!(Trust::ca("other", other.cert_der()).store().keeping_crls_of(&before, |_| true).1.is_empty());
+    let (between, _) = Trust::ca("other", other.cert_der()).store().keeping_crls_of(&before, |_| true);
+    assert_eq!(between.crls().count(), 0, "without its CA it is not in force");
+    let (after, _) = root().and_crl(&list(1, &[])).store().keeping_crls_of(&between, |_| true);
+    assert_eq!(after.judge(&chain_of(&Offer::of(&two)), now()).map(|_| ()), revoked_by("root"));
 }
 
 #[test]
