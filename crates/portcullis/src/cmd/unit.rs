@@ -1,6 +1,9 @@
 //! The systemd units that serve a home without root's rights, as commands to paste. Shown, never done.
 //!
-//! `serve` runs as a user of its own that cannot see the CAs' keys; a timer runs `maintain` beside it, which can.
+//! `serve` runs as a user of its own and is not shown the CAs' keys; a timer runs `maintain` beside it, which is. Both are
+//! the same user, so this keeps a server that reads a wrong file from them, not code that has taken the server over: it
+//! owns the files and sees what `maintain` sees through `/proc/PID/root`. That takes CA keys on another machine, see
+//! docs/security.md.
 
 use std::path::Path;
 
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_sees_no_key_of_a_ca() {
+    fn the_service_is_not_shown_the_keys_of_cas() {
         let text = units("[::]:5443");
         for line in [
             "chown -R portcullis: '/srv/my registry' '/srv/my registry/data'",
