@@ -2,7 +2,7 @@
 
 mod mending;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portcullis_certs::{Severity, Visible};
 use portcullis_doctor::{
@@ -49,9 +49,7 @@ fn look(args: &DoctorArgs, environment: &Environment) -> Report {
 /// What a Portcullis server on this very machine says about the pairs that were tried. That there is none, or that it is
 /// another's, is no finding.
 fn decisions(args: &DoctorArgs, facts: &Facts) -> Vec<ServerDecision> {
-    let Ok(socket) = Home::existing(args.home.home.as_deref()).and_then(|home| ask::socket(&home)) else {
-        return Vec::new();
-    };
+    let Ok(socket) = socket(args.home.home.as_deref()) else { return Vec::new() };
     let trials = facts.live().map(|live| live.pairs.as_slice()).unwrap_or_default();
     let ask = |trial: &PairTrial| {
         let leaf = trial.pair.chain.first()?;
@@ -63,6 +61,11 @@ fn decisions(args: &DoctorArgs, facts: &Facts) -> Vec<ServerDecision> {
         Some(ServerDecision { cert_path: trial.pair.cert_path.clone(), text, accepted })
     };
     trials.iter().filter_map(ask).collect()
+}
+
+/// Where a server of this home would answer. Root stays root: the repairs that may follow are of root's files.
+fn socket(home: Option<&Path>) -> anyhow::Result<PathBuf> {
+    ask::socket(&Home::locate(home)?)
 }
 
 /// How often it is looked again: one repair can bring the next fault to light.
@@ -135,5 +138,28 @@ fn verdict(report: &Report) -> anyhow::Result<()> {
     match report.worst() {
         Some(Severity::Fatal | Severity::Warning) => Err(Found(report.tally()).into()),
         Some(Severity::Note) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
+
+    use rustix::process::geteuid;
+
+    use super::*;
+
+    /// The repairs come after it in the same thread, and need root's rights.
+    #[test]
+    fn root_stays_root_where_the_home_is_a_services() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), "admin_socket = \"/run/elsewhere/admin.sock\"\n").unwrap();
+        let before = geteuid();
+        if before.is_root() {
+            chown(dir.path(), Some(65534), Some(65534)).unwrap();
+        }
+        assert_eq!(socket(Some(dir.path())).unwrap(), Path::new("/run/elsewhere/admin.sock"));
+        assert_eq!(geteuid(), before);
     }
 }
