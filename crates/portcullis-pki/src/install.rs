@@ -22,7 +22,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use portcullis_certs::RegistryHost;
 use portcullis_certs::{
@@ -312,6 +312,20 @@ fn read_source(request: &InstallRequest<'_>, now: OffsetDateTime) -> Result<Clie
     let exposed = permissions::check_private(&key, &metadata, metadata.uid());
     fatal.extend(exposed.map(|fault: Fault| Finding::new(&key, Severity::Fatal, fault)));
     if fatal.is_empty() { Ok(contents) } else { Err(PkiError::Files { findings: fatal }) }
+}
+
+/// Refuses a file that may not be one of the system at `root`: what an image names must not reach the host's files.
+///
+/// # Errors
+/// [`PkiError::InstallRefused`] when `path` is not below `root`, has a `..`, or has a symbolic link on the way.
+pub fn refuse_outside(root: &Path, path: &Path) -> Result<(), PkiError> {
+    let is_plain = path.components().all(|part| part != Component::ParentDir);
+    let conflicts = if is_plain && path.starts_with(root) {
+        links_below_root(Some(root), path)?
+    } else {
+        vec![Conflict::OutsideRoot { path: path.to_owned() }]
+    };
+    if conflicts.is_empty() { Ok(()) } else { Err(PkiError::InstallRefused { conflicts }) }
 }
 
 fn links_below_root(root: Option<&Path>, directory: &Path) -> Result<Vec<Conflict>, PkiError> {

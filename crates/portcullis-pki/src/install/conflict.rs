@@ -40,6 +40,11 @@ pub enum Conflict {
         /// What is in the way.
         path: PathBuf,
     },
+    /// Not below the other root, or with a `..` on the way.
+    OutsideRoot {
+        /// The file.
+        path: PathBuf,
+    },
     /// A symbolic link below the other root: it might lead out of it.
     LinkBelowRoot {
         /// The link.
@@ -54,6 +59,7 @@ impl fmt::Display for Conflict {
                 let (old, new) = (Visible(old), Visible(new));
                 return write!(f, "{} is {old}'s; to put {new} in its place: --replace", path.display());
             }
+            Self::OutsideRoot { path } => return write!(f, "{} does not lie below the other root", path.display()),
             Self::Config { path, why } => return write!(f, "{}: {why}", path.display()),
             Self::Foreign { path } => {
                 (path, "is there already and was not written by portcullis, or was changed since")

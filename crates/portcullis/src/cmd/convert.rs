@@ -62,6 +62,7 @@ fn files_of(engine: Engine, scope: &Scope, args: &ConvertArgs, now: OffsetDateTi
     }
     let mut paths: Vec<PathBuf> = endpoint.roots.iter().map(|root| root.path.clone()).collect();
     paths.dedup();
+    let read = |path: &Path| read(args.root.as_deref(), path);
     let roots = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(ClientFiles { ca: roots.join(&b'\n'), key: read(&pair.key_path)?, cert: read(&pair.cert_path)? })
 }
@@ -77,6 +78,40 @@ fn endpoint(engine: Engine, made: &Prediction) -> anyhow::Result<&Endpoint> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// What an image's configuration names is the image's: the host's key must not come into it.
+fn read(root: Option<&Path>, path: &Path) -> anyhow::Result<Vec<u8>> {
+    if let Some(root) = root {
+        install::refuse_outside(root, path)?;
+    }
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_file_of_the_host_comes_into_an_image() {
+        let host = tempfile::tempdir().unwrap();
+        let image = host.path().join("image");
+        fs::create_dir_all(image.join("etc")).unwrap();
+        let key = host.path().join("client.key");
+        fs::write(&key, "the host's").unwrap();
+        fs::write(image.join("etc/own.key"), "the image's").unwrap();
+        symlink(&key, image.join("etc/client.key")).unwrap();
+        symlink(host.path(), image.join("etc/dir")).unwrap();
+        let of_image = |name: &str| read(Some(&image), &image.join(name));
+        assert_eq!(of_image("etc/own.key").unwrap(), b"the image's");
+        for stray in ["etc/client.key", "etc/dir/client.key", "../client.key", "etc/../../client.key"] {
+            assert!(of_image(stray).is_err(), "{stray}");
+        }
+        assert!(read(Some(&image), &key).is_err(), "a path of the host");
+        assert_eq!(
+            read(None, &image.join("etc/client.key")).unwrap(),
+            b"the host's",
+            "without an image links are right"
+        );
+    }
 }
