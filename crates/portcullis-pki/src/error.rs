@@ -282,7 +282,7 @@ pub enum PkiError {
         known: Vec<String>,
     },
     /// Installing would touch what we did not write. Nothing was changed.
-    #[error("nothing was installed:\n{}", joined(conflicts, "\n"))]
+    #[error("nothing was changed:\n{}", joined(conflicts, "\n"))]
     InstallRefused {
         /// All of it.
         conflicts: Vec<Conflict>,

@@ -79,8 +79,13 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), PkiError> {
             Err(error) => return Err(error),
         }
     }
-    let mut file = OpenOptions::new().append(true).open(path).map_err(PkiError::io("append to", path))?;
-    let separator = if ends_in_newline(path)? { "" } else { "\n" };
+    let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(PkiError::io("append to", path))?;
+    append_to(&mut file, path, line)
+}
+
+/// The same, to a file that is open for reading and appending.
+pub(crate) fn append_to(file: &mut File, path: &Path, line: &str) -> Result<(), PkiError> {
+    let separator = if ends_in_newline(file, path)? { "" } else { "\n" };
     // One write, so that two processes do not mix their lines.
     file.write_all(format!("{separator}{line}\n").as_bytes()).map_err(PkiError::io("append to", path))?;
     file.sync_data().map_err(PkiError::io("sync", path))
@@ -182,9 +187,8 @@ fn heir(dir: &Path) -> Option<(u32, u32)> {
     (metadata.uid() != 0).then(|| (metadata.uid(), metadata.gid()))
 }
 
-fn ends_in_newline(path: &Path) -> Result<bool, PkiError> {
+fn ends_in_newline(file: &mut File, path: &Path) -> Result<bool, PkiError> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = File::open(path).map_err(PkiError::io("read", path))?;
     if file.metadata().map_err(PkiError::io("read", path))?.len() == 0 {
         return Ok(true);
     }

@@ -179,6 +179,7 @@ pub fn plan_files(request: &InstallRequest<'_>, files: ClientFiles) -> Result<Pl
     let directory = request.directory();
     let record = Record::read(request.record)?;
     let mut conflicts = links_below_root(request.root, &directory)?;
+    conflicts.extend(links_below_root(request.root, request.record)?);
     let names = conflicts.is_empty().then(|| list(&directory)).transpose()?.flatten();
     let is_new_directory = names.is_none();
     let targets = targets(request.pairs, &directory, &contents)?;

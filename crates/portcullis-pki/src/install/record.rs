@@ -6,14 +6,15 @@
 //! nobody; the other way round our own file would be foreign to us.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portcullis_certs::Fingerprint;
+use portcullis_certs::{Finding, Fingerprint, Severity, permissions};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -45,7 +46,7 @@ pub(super) struct Record(HashSet<(PathBuf, Fingerprint)>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) host: String,
-    /// Absent in lines of early versions.
+    /// `None` for a word that is not known.
     pub(super) owner: Option<Owner>,
     pub(super) path: PathBuf,
     pub(super) sha256: Fingerprint,
@@ -82,12 +83,9 @@ impl Lock {
     /// [`PkiError::Busy`] when another process still holds it after ten seconds.
     pub(super) fn take(record: &Path) -> Result<Self, PkiError> {
         let path = record.with_extension("lock");
-        if let Some(parent) = path.parent() {
-            files::create_dir(parent, files::PRIVATE_DIR)?;
-        }
+        make_directory(record)?;
         let mut how = OpenOptions::new();
-        how.write(true).create(true).truncate(false).mode(files::SECRET);
-        let file = how.open(&path).map_err(PkiError::io("open", &path))?;
+        let file = open(&path, how.write(true).create(true).truncate(false).mode(files::SECRET))?;
         let deadline = Instant::now() + WAIT;
         loop {
             match file.try_lock() {
@@ -158,9 +156,7 @@ pub(super) fn append_block(
 }
 
 fn write(record: &Path, entry: Entry) -> Result<(), PkiError> {
-    if let Some(parent) = record.parent() {
-        files::create_dir(parent, files::PRIVATE_DIR)?;
-    }
+    make_directory(record)?;
     let line = Line {
         host: entry.host,
         engine: entry.owner.map(|owner| owner.as_str().to_owned()),
@@ -169,15 +165,66 @@ fn write(record: &Path, entry: Entry) -> Result<(), PkiError> {
         block: entry.block,
     };
     let line = serde_json::to_string(&line).map_err(|error| PkiError::io("record", &entry.path)(error.into()))?;
-    files::append_line(record, &line)
+    let mut how = OpenOptions::new();
+    let mut file = open(record, how.read(true).append(true).create(true).mode(files::SECRET))?;
+    files::append_to(&mut file, record, &line)?;
+    files::sync_dir(record.parent().unwrap_or(record))
+}
+
+/// Makes the directory of the record if it is missing. It stays ours even where the one above is another's: whoever owns it
+/// says what is removed.
+fn make_directory(record: &Path) -> Result<(), PkiError> {
+    let Some(directory) = record.parent() else { return Ok(()) };
+    if let Some(above) = directory.parent() {
+        files::create_dir(above, files::PRIVATE_DIR)?;
+    }
+    match DirBuilder::new().mode(files::PRIVATE_DIR).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(PkiError::io("make the directory", directory)(error));
+        }
+        _ => {}
+    }
+    check_directory(directory)
+}
+
+/// A record that somebody else can write would have us remove what they name.
+fn open(path: &Path, how: &mut OpenOptions) -> Result<File, PkiError> {
+    if let Some(directory) = path.parent() {
+        check_directory(directory)?;
+    }
+    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+    let file = how.custom_flags(flags).open(path).map_err(PkiError::io("open", path))?;
+    let metadata = file.metadata().map_err(PkiError::io("look at", path))?;
+    if !metadata.is_file() {
+        return Err(PkiError::io("open", path)(io::ErrorKind::InvalidInput.into()));
+    }
+    refuse_if_others_can_write(path, &metadata)?;
+    Ok(file)
+}
+
+fn check_directory(directory: &Path) -> Result<(), PkiError> {
+    let metadata = fs::symlink_metadata(directory).map_err(PkiError::io("open", directory))?;
+    if !metadata.is_dir() {
+        return Err(PkiError::io("open", directory)(io::ErrorKind::NotADirectory.into()));
+    }
+    refuse_if_others_can_write(directory, &metadata)
+}
+
+fn refuse_if_others_can_write(path: &Path, metadata: &Metadata) -> Result<(), PkiError> {
+    match permissions::check_not_writable(path, metadata, rustix::process::geteuid().as_raw()) {
+        Some(fault) => Err(PkiError::Files { findings: vec![Finding::new(path, Severity::Fatal, fault)] }),
+        None => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(PkiError::io("read", path)(error)),
-    }
+    let mut file = match open(path, OpenOptions::new().read(true)) {
+        Err(PkiError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        opened => opened?,
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(PkiError::io("read", path))?;
+    Ok(text)
 }
 
 fn parse(line: &str) -> Option<Entry> {

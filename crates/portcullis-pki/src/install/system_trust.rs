@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use portcullis_certs::{Certificate, Fingerprint, RegistryHost, ShellCommand, pem};
 
 use super::record::{self, Owner, Record};
-use super::uninstall::{self, Removal, Undo};
-use super::{Change, Step, change, links_below_root, meanwhile, refuse_if_changed};
+use super::uninstall::{self, Removal, Undo, UninstallRequest};
+use super::{Change, Scope, Step, change, links_below_root, meanwhile, refuse_if_changed};
 use crate::files::{self, PUBLIC};
 use crate::{PkiError, constraints};
 
@@ -76,6 +76,7 @@ pub struct TrustPlan {
     /// Earlier CAs of the same registry, which `ca.crt` does not have any more.
     pub stale: Vec<Removal>,
     host: RegistryHost,
+    root: Option<PathBuf>,
     record: PathBuf,
 }
 
@@ -138,6 +139,13 @@ impl SystemStore {
         ShellCommand::new([program].into_iter().chain(words.iter().map(PathBuf::from)))
     }
 
+    /// Whether a CA for this registry may lie there.
+    pub(super) fn is_place(&self, root: &Path, host: &RegistryHost, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_ours = name.starts_with(&name_of(host)) && path.extension().is_some_and(|end| end == self.suffix);
+        is_ours && path.parent() == Some(root.join(self.directory).as_path())
+    }
+
     fn program_below(&self, root: &Path) -> Option<PathBuf> {
         let mut places = PROGRAM_DIRECTORIES.iter().map(|directory| Path::new(directory).join(self.program));
         places.find(|place| fs::symlink_metadata(root.join(place)).is_ok()).map(|place| Path::new("/").join(place))
@@ -164,6 +172,7 @@ pub fn plan(request: &TrustRequest<'_>) -> Result<TrustPlan, PkiError> {
     let directory = request.root.join(store.directory);
     let other_root = (request.root != Path::new("/")).then_some(request.root);
     let mut conflicts = links_below_root(other_root, &directory)?;
+    conflicts.extend(links_below_root(other_root, request.record)?);
     let record = Record::read(request.record)?;
     let mut steps: Vec<Step> = Vec::new();
     for root in &roots {
@@ -178,9 +187,22 @@ pub fn plan(request: &TrustRequest<'_>) -> Result<TrustPlan, PkiError> {
         return Err(PkiError::InstallRefused { conflicts });
     }
     steps.dedup_by(|a, b| a.path == b.path);
-    let mut stale = uninstall::plan(request.record, request.host.as_str(), Some(Owner::SystemStore))?;
+    let mut stale = uninstall::plan(&UninstallRequest {
+        host: request.host,
+        owner: Some(Owner::SystemStore),
+        scope: &Scope::System,
+        root: other_root,
+        record: request.record,
+    })?;
     stale.retain(|old| old.what == Undo::Remove && steps.iter().all(|step| step.path != old.path));
-    Ok(TrustPlan { store, steps, stale, host: request.host.clone(), record: request.record.to_owned() })
+    Ok(TrustPlan {
+        store,
+        steps,
+        stale,
+        host: request.host.clone(),
+        root: other_root.map(Path::to_owned),
+        record: request.record.to_owned(),
+    })
 }
 
 /// Writes what the plan says. It counts once [`SystemStore::update`] has run.
@@ -200,7 +222,11 @@ pub fn apply(plan: &TrustPlan) -> Result<(), PkiError> {
         .map_err(|error| meanwhile(error, &step.path))?;
     }
     drop(lock);
-    uninstall::apply(&plan.record, plan.host.as_str(), &plan.stale)
+    let (host, owner, scope) = (&plan.host, Some(Owner::SystemStore), &Scope::System);
+    uninstall::apply(
+        &UninstallRequest { host, owner, scope, root: plan.root.as_deref(), record: &plan.record },
+        &plan.stale,
+    )
 }
 
 fn refuse_if_unlimited(ca: &Certificate, path: &Path) -> Result<(), PkiError> {
@@ -212,11 +238,15 @@ fn refuse_if_unlimited(ca: &Certificate, path: &Path) -> Result<(), PkiError> {
 
 /// By registry and certificate: two registries do not share a file, and a new CA does not replace one that is still used.
 fn file_name(host: &RegistryHost, ca: &Certificate, suffix: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
-    let host: String = host.as_str().chars().map(plain).collect();
     let fingerprint = Fingerprint::of(ca.der()).to_string();
     let short: String = fingerprint.trim_start_matches("sha256:").chars().take(16).collect();
-    format!("portcullis-{host}-{short}.{suffix}")
+    format!("{}{short}.{suffix}", name_of(host))
+}
+
+fn name_of(host: &RegistryHost) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+    let host: String = host.as_str().chars().map(plain).collect();
+    format!("portcullis-{host}-")
 }
 
 fn encode(ca: &Certificate) -> Result<Vec<u8>, PkiError> {

@@ -1,6 +1,7 @@
 //! Installing a client's directory into the directories of engines, below another root.
 
 mod engines;
+mod record;
 mod system_trust;
 
 use std::fs;
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 use portcullis_certs::RegistryHost;
 use portcullis_certs::{Fault, Severity};
 use portcullis_pki::PkiError;
+use portcullis_pki::install::uninstall::{self, Removal, UninstallRequest};
 use portcullis_pki::install::{
-    Change, Conflict, Engine, InstallRequest, Installed, OtherPairs, Plan, Scope, apply, plan,
+    Change, Conflict, Engine, InstallRequest, Installed, OtherPairs, Owner, Plan, Scope, apply, plan,
 };
 use tempfile::TempDir;
 
@@ -52,6 +54,16 @@ impl Fixture {
         let (from, root, record) = (self.from(), self.root(), self.record());
         let (host, engine, scope) = (&self.host, self.engine, &self.scope);
         act(&InstallRequest { host, from: &from, engine, scope, root: Some(&root), record: &record, pairs: self.pairs })
+    }
+
+    fn with_removal<T>(&self, owner: Option<Owner>, act: impl FnOnce(&UninstallRequest<'_>) -> T) -> T {
+        let (root, record) = (self.root(), self.record());
+        let (host, scope) = (&self.host, &self.scope);
+        act(&UninstallRequest { host, owner, scope, root: Some(&root), record: &record })
+    }
+
+    fn removals(&self) -> Vec<Removal> {
+        self.with_removal(None, |request| uninstall::plan(request).unwrap())
     }
 
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself has one lifetime, not any")]

@@ -251,7 +251,8 @@ pub(super) const fn engine_of(word: EngineWord) -> Option<Engine> {
 
 /// Where it is recorded what was written, so that it can be replaced and removed again.
 pub(super) fn record(root: Option<&Path>, scope: &Scope) -> PathBuf {
-    let system = Path::new("var/lib/portcullis/installed.jsonl");
+    // Not in the home of the service, which is given to its user: root acts on what is recorded.
+    let system = Path::new("var/lib/portcullis-install/installed.jsonl");
     match (root, scope) {
         (Some(root), _) => root.join(system),
         (None, Scope::System) => Path::new("/").join(system),

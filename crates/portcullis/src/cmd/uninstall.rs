@@ -1,6 +1,6 @@
 //! `portcullis uninstall`: takes away what `install` wrote, and nothing else.
 
-use portcullis_pki::install::uninstall::{self, Removal, Undo};
+use portcullis_pki::install::uninstall::{self, Removal, Undo, UninstallRequest};
 use portcullis_pki::install::{Engine, Owner, Scope};
 
 use super::install::{engine_of, record, restarts};
@@ -11,15 +11,16 @@ use crate::output;
 pub(crate) fn run(args: &UninstallArgs) -> anyhow::Result<()> {
     let scope = if args.root.is_some() { Scope::System } else { Scope::of_this_process()? };
     let record = record(args.root.as_deref(), &scope);
-    let host = args.host.as_str();
+    let (host, root) = (&args.host, args.root.as_deref());
     let owner = args.engine.and_then(engine_of).map(Owner::Engine);
-    let removals = uninstall::plan(&record, host, owner)?;
+    let request = UninstallRequest { host, owner, scope: &scope, root, record: &record };
+    let removals = uninstall::plan(&request)?;
     if removals.is_empty() {
         output::line(&format!("nothing is recorded for {host} in {}", record.display()));
         return Ok(());
     }
     if !args.dry_run {
-        uninstall::apply(&record, host, &removals)?;
+        uninstall::apply(&request, &removals)?;
     }
     for removal in &removals {
         tell(removal, args.dry_run);
@@ -53,6 +54,9 @@ fn tell(removal: &Removal, dry_run: bool) {
             block.lines().for_each(|line| output::line(&format!("  - {line}")));
         }
         (Undo::Changed, _) => output::warning(&format!("{path} was changed since it was written, and stays")),
+        (Undo::Elsewhere, _) => output::warning(&format!(
+            "{path} is in the record, but install writes nothing there for this registry, or a link leads there: it stays"
+        )),
         (Undo::Gone, _) => output::line(&format!("{path} is gone already")),
     }
 }

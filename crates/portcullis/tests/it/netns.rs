@@ -1,5 +1,5 @@
 //! A machine of its own for one test: a network namespace with one address on its loopback, and a mount namespace in
-//! which `/etc/hosts`, `/etc/docker`, `/etc/containers` and `/var/lib/portcullis` are the test's own. Knows no registry and no engine.
+//! which `/etc/hosts`, `/etc/docker`, `/etc/containers`, `/var/lib/portcullis` and `-install` are the test's own. Knows no registry and no engine.
 //!
 //! dockerd counts all of 127.0.0.0/8 as "insecure" and never reads certs.d for it, hence the address 10.77.0.1 and the
 //! name `registry.test`. The namespaces are entered with `nsenter`: `ip netns exec` hides the cgroup mounts that
@@ -116,7 +116,16 @@ impl Machine {
 
     fn write_directory(&self) {
         fs::create_dir(&self.dir).unwrap();
-        for sub in ["logs", "home", "xdg", "etc-docker/certs.d", "etc-containers/certs.d", "podman", "var-lib"] {
+        for sub in [
+            "logs",
+            "home",
+            "xdg",
+            "etc-docker/certs.d",
+            "etc-containers/certs.d",
+            "podman",
+            "var-lib",
+            "var-lib-install",
+        ] {
             fs::create_dir_all(self.dir.join(sub)).unwrap();
         }
         let write = |file: &str, text: String| fs::write(self.dir.join(file), text).unwrap();
@@ -136,11 +145,12 @@ impl Machine {
     fn hold_mounts(&self) -> Running {
         let script = r#"
             set -e
-            mkdir -p /etc/docker /etc/containers /var/lib/portcullis
+            mkdir -p /etc/docker /etc/containers /var/lib/portcullis /var/lib/portcullis-install
             mount --bind "$1/hosts" /etc/hosts
             mount --bind "$1/etc-docker" /etc/docker
             mount --bind "$1/etc-containers" /etc/containers
             mount --bind "$1/var-lib" /var/lib/portcullis
+            mount --bind "$1/var-lib-install" /var/lib/portcullis-install
             echo ready
             exec cat
         "#;

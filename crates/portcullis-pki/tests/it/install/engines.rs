@@ -19,9 +19,11 @@ fn write(path: &Path, text: &str) {
 
 /// Everything that is recorded goes; says what became of each.
 fn uninstall(fixture: &Fixture, engine: Option<Engine>) -> Vec<Undo> {
-    let removals = uninstall::plan(&fixture.record(), HOST, engine.map(Owner::Engine)).unwrap();
-    uninstall::apply(&fixture.record(), HOST, &removals).unwrap();
-    removals.into_iter().map(|removal| removal.what).collect()
+    fixture.with_removal(engine.map(Owner::Engine), |request| {
+        let removals = uninstall::plan(request).unwrap();
+        uninstall::apply(request, &removals).unwrap();
+        removals.into_iter().map(|removal| removal.what).collect()
+    })
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn buildkit_gets_a_stanza_and_loses_it_again() {
     assert_eq!(undone.iter().filter(|what| **what == Undo::Remove).count(), 3);
     assert_eq!(fs::read_to_string(&config).unwrap(), theirs);
     assert!(!fixture.directory().exists());
-    assert!(uninstall::plan(&fixture.record(), HOST, None).unwrap().is_empty(), "the second time there is nothing");
+    assert!(fixture.removals().is_empty(), "the second time there is nothing");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn one_engine_of_two() {
     assert!(!podman.directory().exists());
     assert!(podman.root().join("etc/docker/certs.d").join(HOST).join("client.key").exists());
     assert!(uninstall(&podman, Some(Engine::Buildkit)).is_empty());
-    assert!(uninstall::plan(&podman.record(), "other.test", None).unwrap().is_empty());
+    assert!(Fixture { host: "other.test".parse().unwrap(), ..podman }.removals().is_empty());
 }
 
 /// Another client's directory, from CAs of its own.

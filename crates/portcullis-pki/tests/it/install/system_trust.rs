@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use portcullis_pki::install::system_trust::{Limits, StoreChange, SystemStore, TrustPlan, TrustRequest, apply, plan};
-use portcullis_pki::install::uninstall::{self, Undo};
+use portcullis_pki::install::uninstall::{self, Undo, UninstallRequest};
 use portcullis_pki::install::{Change, Conflict, Engine, Owner};
 use portcullis_pki::{Authority, AuthorityKind, AuthorityRequest, KeyAlgorithm, PkiError};
 
 use super::Fixture;
-use crate::{mode, names, now};
+use crate::{mode, names, now, set_mode};
 
-const HOST: &str = "registry.test:5443";
 const DEBIAN: (&str, &str) = ("usr/local/share/ca-certificates", "usr/sbin/update-ca-certificates");
 
 /// Another root that has this store, and in `ca.crt` a CA for `permitted`.
@@ -66,9 +65,9 @@ fn each_distribution_has_its_own_place() {
 
         let again = planned(&fixture, Limits::Required).unwrap();
         assert_eq!((again.steps[0].change, again.stale.len()), (Change::AlreadySo, 0));
-        let removals = uninstall::plan(&fixture.record(), HOST, None).unwrap();
+        let removals = fixture.removals();
         assert_eq!((removals[0].owner, &removals[0].what), (Some(Owner::SystemStore), &Undo::Remove));
-        uninstall::apply(&fixture.record(), HOST, &removals).unwrap();
+        fixture.with_removal(None, |request| uninstall::apply(request, &removals)).unwrap();
         assert!(names(&fixture.root().join(directory)).is_empty(), "and the directory stays");
     };
     let extract = "/usr/bin/update-ca-trust extract";
@@ -159,6 +158,7 @@ fn installs_at_once_keep_each_others_lines() {
     let around = |host: &str, rounds: usize| {
         let one = Fixture::new(host, Engine::Docker);
         let scope = &one.scope;
+        let removal = UninstallRequest { host: &one.host, owner: None, scope, root: Some(&root), record: &record };
         for round in 0..rounds {
             let request = portcullis_pki::install::InstallRequest {
                 host: &one.host,
@@ -171,8 +171,7 @@ fn installs_at_once_keep_each_others_lines() {
             };
             portcullis_pki::install::apply(&portcullis_pki::install::plan(&request, now()).unwrap(), now()).unwrap();
             if round + 1 < rounds {
-                let removals = uninstall::plan(&record, host, None).unwrap();
-                uninstall::apply(&record, host, &removals).unwrap();
+                uninstall::apply(&removal, &uninstall::plan(&removal).unwrap()).unwrap();
             }
         }
     };
@@ -182,7 +181,10 @@ fn installs_at_once_keep_each_others_lines() {
         }
     });
     for host in &hosts {
-        let removals = uninstall::plan(&record, host, None).unwrap();
+        let host = host.parse().unwrap();
+        let scope = &fixture.scope;
+        let removal = UninstallRequest { host: &host, owner: None, scope, root: Some(&root), record: &record };
+        let removals = uninstall::plan(&removal).unwrap();
         assert_eq!(removals.len(), 3, "{host}");
         assert!(removals.iter().all(|removal| removal.what == Undo::Remove), "{host}: {removals:?}");
     }
@@ -191,7 +193,9 @@ fn installs_at_once_keep_each_others_lines() {
 #[test]
 fn an_install_waits_for_the_one_before() {
     let fixture = Fixture::docker();
-    fs::create_dir_all(fixture.record().parent().unwrap()).unwrap();
+    let state = fixture.dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    set_mode(&state, 0o700);
     let lock = File::create(fixture.record().with_extension("lock")).unwrap();
     lock.lock().unwrap();
     let is_free = AtomicBool::new(false);
@@ -212,10 +216,10 @@ fn an_install_waits_for_the_one_before() {
 fn a_change_since_the_plan_is_not_removed() {
     let fixture = Fixture::docker();
     fixture.install();
-    let stale = uninstall::plan(&fixture.record(), HOST, None).unwrap();
+    let stale = fixture.removals();
     let path = fixture.directory().join("ca.crt");
     fs::write(&path, "theirs").unwrap();
-    let refused = uninstall::apply(&fixture.record(), HOST, &stale);
+    let refused = fixture.with_removal(None, |request| uninstall::apply(request, &stale));
     assert!(matches!(refused, Err(PkiError::ChangedMeanwhile { .. })), "{refused:?}");
     assert_eq!(names(&fixture.directory()), ["ca.crt", "client.cert", "client.key"], "and nothing else is");
 }
