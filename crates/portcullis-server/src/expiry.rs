@@ -1,19 +1,25 @@
-//! Throws away the uploads that nobody goes on with.
+//! Throws away the uploads that nobody goes on with; in read-only mode none, so that the data can be copied.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_store::Store;
 use tokio::sync::watch;
 
+use crate::config::Mode;
 use crate::error::Chain;
+use crate::generation::Generations;
 
 /// Looks a few times within one `age`, at least once an hour, until `stop` turns true.
-pub(crate) async fn run(store: Store, age: Duration, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(store: Store, generations: Arc<Generations>, age: Duration, mut stop: watch::Receiver<bool>) {
     let period = (age / 4).clamp(Duration::from_millis(250), Duration::from_hours(1));
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(period) => {}
+        }
+        if generations.current().mode == Mode::ReadOnly {
+            continue;
         }
         let store = store.clone();
         match tokio::task::spawn_blocking(move || store.expire_uploads(age)).await {

@@ -201,7 +201,8 @@ impl Server {
         });
         // Keeps the data directory's lock until the socket is gone: a server that waits for it makes its own.
         let store = self.store.clone();
-        tokio::spawn(expiry::run(store.clone(), self.config.upload_expiry, stop.clone()));
+        let generations = Arc::clone(&self.generations);
+        tokio::spawn(expiry::run(store.clone(), generations, self.config.upload_expiry, stop.clone()));
         tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
         tokio::spawn(reminders::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {

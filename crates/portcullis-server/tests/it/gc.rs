@@ -111,13 +111,20 @@ async fn what_stops_it_is_named() {
 
 #[tokio::test]
 async fn nothing_is_removed_in_read_only_mode() {
-    let home = Home { top: "probe = \"off\"\n".to_owned(), ..Home::with_storage("mode = \"read-only\"") };
-    let socket = home.path("run/admin.sock");
-    let _site = home.serve().await;
-    status(&socket).await;
+    let (site, socket, ..) = with_garbage().await;
+    site.home.write_config("mode = \"read-only\"\n");
+    site.reload();
+    let before = site.home.stored();
     let refused = collect(&socket, Removal::Real).await;
     assert!(refused.failed.unwrap().contains("storage.mode"));
-    assert_eq!(collect(&socket, Removal::DryRun).await.failed, None);
+    let expected = GcCounts { manifests: 0, links: 1, blobs: 1, bytes: 7 };
+    let told = collect(&socket, Removal::DryRun).await;
+    assert_eq!((told.removed, told.failed), (expected, None));
+    assert_eq!((refused.removed, site.home.stored()), (GcCounts::default(), before));
+
+    site.home.write_config("mode = \"read-write\"\n");
+    site.reload();
+    assert_eq!(collect(&socket, Removal::Real).await.removed, expected);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! How a server stops, how much it takes at once, and both protocols under load.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use portcullis_testkit::image::{Image, random_bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,7 +28,7 @@ async fn a_stop_lets_a_slow_get_finish() {
         // Who waits for nothing is let go at once, and nobody new comes in.
         idle.closed().await;
         assert!(tokio::net::TcpStream::connect(site.address).await.is_err());
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let rest = within("the rest of the body", body.collect()).await.unwrap().to_bytes();
         assert!([first, rest].concat() == bytes, "another blob came");
         conn.closed().await;
@@ -128,7 +130,7 @@ async fn connections_per_address() {
     // Its place is free as soon as the server has seen it go.
     within("a place", async {
         while client.tls(Protocol::Http1).await.is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
@@ -175,4 +177,20 @@ async fn an_abandoned_upload_is_thrown_away() {
     conn.get(&location).await.expect(204);
     until("nothing is left of it", || site.home.leftovers().is_empty()).await;
     conn.get(&location).await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[tokio::test]
+async fn no_upload_is_thrown_away_in_read_only_mode() {
+    let site = Site::start().await;
+    site.admin().http1().await.start_upload("team/app").await;
+    let mut home = site.stopped().await;
+    home.storage = "upload_expiry = \"1s\"\nmode = \"read-only\"\n".to_owned();
+    let mut site = home.serve().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await; // time enough to get it wrong
+    assert!(!site.home.leftovers().is_empty(), "it expired");
+    // What was held up then goes.
+    site.home.storage.clear();
+    site.home.write_config("mode = \"read-write\"\n");
+    site.reload();
+    until("nothing is left of it", || site.home.leftovers().is_empty()).await;
 }
