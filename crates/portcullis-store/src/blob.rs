@@ -73,6 +73,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::BlobInUse`] while a manifest of the repository names it.
     pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _puts = self.inner.lock_puts(repository);
         let _repository = self.inner.lock_repository(repository);
         let link = layout::layer_link(repository, digest);
         if self.inner.backend.stat(&link)?.is_none() {

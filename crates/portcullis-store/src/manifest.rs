@@ -127,6 +127,7 @@ impl Store {
     /// [`StoreError::TagImmutable`] when an immutable tag points to it, or to an index that lists it.
     pub fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
         let inner = &self.inner;
+        let _puts = inner.lock_puts(repository);
         let _repository = inner.lock_repository(repository);
         self.check_manifest_may_go(repository, digest)?;
         // Tags first, also when the link is already gone: an earlier attempt may have ended half-way.

@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use portcullis_oci::{Digest, RepositoryName};
@@ -106,7 +106,8 @@ pub(crate) struct Inner {
     reserve: u64,
     repositories: Vec<Mutex<()>>,
     digests: Vec<Mutex<()>>,
-    /// Read by whoever puts a manifest, from the check of its children to the end of its writing.
+    /// Read by whoever puts a manifest, from the check of what it names to the end of its writing; written by whoever
+    /// deletes what a manifest may name. Taken before the repository's lock, and that before a digest's.
     puts: Vec<RwLock<()>>,
 }
 
@@ -147,7 +148,8 @@ impl Store {
 
     /// Held from before the check of a manifest's children until the manifest is written. A collection waits for it
     /// before it reads the repository's manifests: otherwise it could begin between the two, see neither the promise of
-    /// the check nor the manifest, and take what that names. Not to be asked for twice in one thread.
+    /// the check nor the manifest, and take what that names. Who deletes a blob or a manifest waits too, for the same
+    /// reason. Not to be asked for twice in one thread, and nothing is to be deleted while it is held.
     pub fn begin_put(&self, repository: &RepositoryName) -> Putting<'_> {
         let lock = &self.inner.puts[shard(repository)];
         Putting { _read: lock.read().unwrap_or_else(PoisonError::into_inner) }
@@ -206,7 +208,13 @@ impl Inner {
 
     /// Waits for the manifests of the repository that are being put.
     pub(crate) fn wait_for_puts(&self, repository: &RepositoryName) {
-        drop(self.puts[shard(repository)].write().unwrap_or_else(PoisonError::into_inner));
+        drop(self.lock_puts(repository));
+    }
+
+    /// No manifest of the repository is being put while this is held: what its check has found would go before it is
+    /// written. Whoever puts one has its whole body by then and waits for nobody but the disk.
+    pub(crate) fn lock_puts(&self, repository: &RepositoryName) -> RwLockWriteGuard<'_, ()> {
+        self.puts[shard(repository)].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses new bytes when they would eat into the reserve.

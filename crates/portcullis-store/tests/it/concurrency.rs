@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use portcullis_oci::{Algorithm, ManifestReference};
-use portcullis_store::Store;
+use portcullis_store::{Store, StoreError};
 
 use crate::{Fixture, OWNER, name, open, push, put_manifest, read, sha256, tag};
 
@@ -48,6 +50,45 @@ fn churn(store: &Store, worker: usize, round: usize) {
         2 => drop(store.delete_manifest(&name("shared"), &sha256(manifest(0).as_bytes())).unwrap()),
         _ => {}
     }
+}
+
+/// Between the check of what a manifest names and its writing nothing of that may go: both would be acknowledged.
+#[test]
+fn what_a_manifest_under_way_names_is_not_deleted() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let layer = push(store, "app", b"a layer");
+    let (told, heard) = mpsc::channel();
+    thread::scope(|scope| {
+        let putting = store.begin_put(&name("app"));
+        assert!(store.has_blob(&name("app"), &layer).unwrap());
+        scope.spawn(move || told.send(store.delete_blob(&name("app"), &layer)).unwrap());
+        // Long enough for a delete that does not wait; one that waits passes however long this is.
+        assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "it did not wait");
+        let descriptor = format!(r#"{{"mediaType":"application/x","digest":"{layer}","size":7}}"#);
+        let image = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#);
+        put_manifest(store, "app", image.as_bytes(), &[]);
+        drop(putting);
+        assert!(matches!(heard.recv().unwrap(), Err(StoreError::BlobInUse { .. })));
+    });
+    assert_eq!(read(store, "app", &layer), Some(b"a layer".to_vec()));
+}
+
+/// The children of an index that an immutable tag is about to name.
+#[test]
+fn a_child_is_not_deleted_under_an_index_under_way() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let child = put_manifest(store, "app", manifest(0).as_bytes(), &[]);
+    let (told, heard) = mpsc::channel();
+    thread::scope(|scope| {
+        let putting = store.begin_put(&name("app"));
+        assert!(store.has_manifest(&name("app"), &child).unwrap());
+        scope.spawn(move || told.send(store.delete_manifest(&name("app"), &child)).unwrap());
+        assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "it did not wait");
+        drop(putting);
+        assert!(heard.recv().unwrap().unwrap(), "nothing holds it");
+    });
 }
 
 fn manifest(n: usize) -> String {
