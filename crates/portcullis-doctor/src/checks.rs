@@ -7,16 +7,15 @@ mod config;
 mod files;
 mod layout;
 mod live;
+mod repairs;
 mod server;
 mod trust;
 mod x509;
 
 use crate::diagnosis::Diagnosis;
 use crate::facts::Facts;
-use crate::mend::Mend;
 use crate::report::{Report, Skipped};
 use portcullis_certs::{Fault, Finding, LookAlike, Severity};
-use std::path::PathBuf;
 
 pub(crate) use config::unread_matters;
 pub(crate) use live::{Sent, is_let_in, requires, sends};
@@ -73,29 +72,9 @@ pub fn examine(facts: &Facts) -> Report {
             None => findings.extend((check.find)(facts)),
         }
     }
-    drop_taken(&mut findings, facts);
+    repairs::settle(&mut findings, facts);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.code.cmp(b.code)).then_with(|| place(a).cmp(&place(b))));
     Report::new(facts, findings, skipped)
-}
-
-/// A name that is taken, or that two files would get, is for a person to decide about.
-fn drop_taken(findings: &mut [Diagnosis], facts: &Facts) {
-    let surveys = facts.roots.iter().chain(&facts.directories);
-    let mut taken: Vec<PathBuf> = surveys.flat_map(|survey| &survey.files).map(|file| file.path.clone()).collect();
-    let mut given: Vec<Mend> = Vec::new();
-    for finding in findings {
-        let Some(mend @ Mend::Rename { to, .. }) = &finding.mend else { continue };
-        // Several findings may have the same repair.
-        if given.contains(mend) {
-            continue;
-        }
-        if taken.contains(to) {
-            finding.mend = None;
-        } else {
-            taken.push(to.clone());
-            given.push(mend.clone());
-        }
-    }
 }
 
 fn place(diagnosis: &Diagnosis) -> Option<&std::path::Path> {

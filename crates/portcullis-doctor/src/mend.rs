@@ -7,12 +7,19 @@ use std::path::{Path, PathBuf};
 /// A change that is safe and reversible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mend {
-    /// A file or directory gets another name or place, which must be free.
+    /// A file or directory gets another name or place, which must be free; the directory above it is made where it is missing.
     Rename {
         /// As it is.
         from: PathBuf,
         /// As it should be.
         to: PathBuf,
+    },
+    /// Files get into a directory one level down that does not exist yet.
+    MoveInto {
+        /// The directory to make.
+        directory: PathBuf,
+        /// The files, all of one directory; never empty.
+        files: Vec<PathBuf>,
     },
     /// A file gets other permission bits.
     Mode {
@@ -47,8 +54,12 @@ impl Mend {
             }
             Fault::MisnamedConfig { wanted } => rename(path.with_file_name(wanted)),
             Fault::IgnoredName { wanted } => rename(path.with_file_name(wanted)),
-            // The directory of another port, of another root or in containerd's spelling may be meant as it is.
-            Fault::LookAlike { wanted, how: LookAlike::Spelling | LookAlike::Brackets } => rename(wanted.clone()),
+            // The directory of another port or in containerd's spelling may be meant as it is.
+            Fault::LookAlike { wanted, how: LookAlike::Root | LookAlike::Spelling | LookAlike::Brackets } => {
+                rename(wanted.clone())
+            }
+            // The other way round, whoever asks without port, as most do, would lose theirs.
+            Fault::LookAlike { wanted, how: LookAlike::DefaultPort } if names_port_443(path) => rename(wanted.clone()),
             Fault::KeyReadable { .. } => Some(Self::Mode { path: path.to_owned(), mode: 0o600 }),
             Fault::DerCertificate => Some(Self::ToPem { path: path.to_owned() }),
             Fault::LeafNotFirst { .. } => {
@@ -58,11 +69,16 @@ impl Mend {
         }
     }
 
-    /// The file or directory that is changed.
+    /// The file or directory that is changed; of several, the first.
     pub fn path(&self) -> &Path {
         match self {
             Self::Rename { from, .. } => from,
+            Self::MoveInto { directory, files } => files.first().unwrap_or(directory),
             Self::Mode { path, .. } | Self::ToPem { path } | Self::Reorder { path, .. } => path,
         }
     }
+}
+
+fn names_port_443(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b":443")
 }

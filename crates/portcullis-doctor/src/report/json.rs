@@ -73,6 +73,7 @@ fn argv(command: &ShellCommand) -> Vec<Vec<String>> {
 fn mend(mend: &Mend) -> Value {
     let kind = match mend {
         Mend::Rename { .. } => "rename",
+        Mend::MoveInto { .. } => "move-into",
         Mend::Mode { .. } => "mode",
         Mend::ToPem { .. } => "to-pem",
         Mend::Reorder { .. } => "reorder",

@@ -107,7 +107,8 @@ fn repairs_are_shown_done_and_can_be_undone() {
 fn listing(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     all.sort();
-    all.into_iter().map(|path| (path.clone(), mode(&path), fs::read(&path).unwrap_or_default())).collect()
+    let own_mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    all.into_iter().map(|path| (path.clone(), own_mode(&path), fs::read(&path).unwrap_or_default())).collect()
 }
 
 #[test]
@@ -155,6 +156,88 @@ fn nothing_is_overwritten_and_no_link_is_followed() {
     assert_eq!(mode(&key), 0o644);
 }
 
+/// Files beside the host directories, in a misspelled parent, under a near miss of the name: they get to where engines look.
+#[test]
+fn files_in_the_wrong_place_are_moved() {
+    let tree = Tree::good();
+    let certs = tree.directory().parent().unwrap().to_owned();
+    for name in ["ca.crt", "client.cert", "client.key"] {
+        fs::rename(tree.at(name), certs.join(name)).unwrap();
+    }
+    fs::remove_dir(tree.directory()).unwrap();
+    tree.doctor(&["--fix", "--dry-run"]).exits(4).says("fix: make the directory").says("nothing was changed");
+    assert!(certs.join("ca.crt").exists() && !tree.directory().exists());
+    tree.doctor(&["--fix"]).exits(0).says("to undo it: mv -i").says("&& rmdir");
+    assert_eq!((mode(&tree.directory()), mode(&tree.at("client.key"))), (0o755, 0o600));
+    assert!(tree.at("ca.crt").exists() && tree.at("client.cert").exists() && !certs.join("client.key").exists());
+
+    let misspelled = certs.with_file_name("cert.d");
+    fs::rename(&certs, &misspelled).unwrap();
+    tree.doctor(&["--fix"]).exits(0).says("fix: move").says("&& rmdir");
+    assert!(tree.at("client.key").exists() && misspelled.is_dir());
+
+    for near in ["https:registry.test:5443", "registry.test.:5443", "Registry.test:5443"] {
+        fs::rename(tree.directory(), certs.join(near)).unwrap();
+        tree.doctor(&["--fix"]).exits(0).says("fix: rename");
+        assert!(tree.at("client.key").exists(), "{near}");
+    }
+}
+
+#[test]
+fn what_could_be_meant_otherwise_is_not_moved() {
+    let tree = Tree::new();
+    let certs = tree.directory().parent().unwrap().to_owned();
+    fs::remove_dir(tree.directory()).unwrap();
+    let stays = || {
+        let before = listing(&certs);
+        tree.doctor(&["--fix"]).says("nothing that --fix could do safely");
+        assert_eq!(listing(&certs), before);
+    };
+    // Two pairs, two CAs, half a pair, a link among the files.
+    tree.ca.client("a").write_pair(&certs, "a");
+    tree.ca.client("b").write_pair(&certs, "b");
+    stays();
+    fs::remove_file(certs.join("b.cert")).unwrap();
+    stays();
+    fs::remove_file(certs.join("b.key")).unwrap();
+    tree.ca.write_ca(&certs);
+    fs::copy(certs.join("ca.crt"), certs.join("old.crt")).unwrap();
+    stays();
+    fs::remove_file(certs.join("old.crt")).unwrap();
+    symlink("a.cert", certs.join("old.crt")).unwrap();
+    stays();
+    fs::remove_file(certs.join("old.crt")).unwrap();
+    // Something has the directory's name.
+    symlink("nowhere", tree.directory()).unwrap();
+    stays();
+    fs::remove_file(tree.directory()).unwrap();
+    // Another set could be meant too.
+    fs::create_dir(certs.join("https:registry.test:5443")).unwrap();
+    stays();
+    fs::remove_dir(certs.join("https:registry.test:5443")).unwrap();
+    // Another port's directory is another registry's.
+    fs::create_dir_all(certs.join("registry.test:5000")).unwrap();
+    tree.doctor(&["--fix"]).exits(0);
+    assert!(tree.at("a.key").exists() && certs.join("registry.test:5000").exists());
+}
+
+#[test]
+fn a_directory_with_port_443_is_renamed_for_whoever_asks_without() {
+    let tree = Tree::new();
+    let certs = tree.directory().parent().unwrap().to_owned();
+    tree.ca.write_ca(&certs.join("registry.test:443"));
+    let ask = |host: &str| {
+        let mut command = Command::new(PORTCULLIS);
+        command.args(["doctor", host, "--offline", "--fix", "--root"]).arg(tree.root.path()).env_clear();
+        run(command, tree.root.path(), DEADLINE)
+    };
+    ask("registry.test").exits(0).says("fix: rename");
+    assert!(certs.join("registry.test/ca.crt").exists());
+    // The other way round it would be taken from those who ask without port.
+    ask("registry.test:443").says("nothing that --fix could do safely");
+    assert!(certs.join("registry.test/ca.crt").exists());
+}
+
 #[test]
 fn what_belongs_to_others_is_left_alone() {
     skip_unless!(Need::Namespaces);
@@ -167,6 +250,18 @@ fn what_belongs_to_others_is_left_alone() {
     // Everybody could exchange the key meanwhile: the directory is mended first, the key in the next round.
     tree.doctor(&["--fix"]).exits(0);
     assert_eq!((mode(&tree.directory()), mode(&tree.at("client.key"))), (0o755, 0o600));
+
+    // The directory that the files would leave, or a file itself, is somebody else's.
+    let tree = Tree::new();
+    let certs = tree.directory().parent().unwrap().to_owned();
+    fs::remove_dir(tree.directory()).unwrap();
+    tree.ca.write_ca(&certs);
+    chown(&certs, Some(12_345), None).unwrap();
+    tree.doctor(&["--fix"]).exits(1).says("belongs to user 12345");
+    chown(&certs, Some(0), None).unwrap();
+    chown(certs.join("ca.crt"), Some(12_345), None).unwrap();
+    tree.doctor(&["--fix"]).exits(1).says("belongs to user 12345");
+    assert!(certs.join("ca.crt").exists() && !tree.directory().exists());
 }
 
 #[test]

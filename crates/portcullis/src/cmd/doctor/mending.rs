@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use pem_rfc7468::LineEnding;
@@ -29,7 +29,14 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 /// What will be done, in one line.
 pub(super) fn described(mend: &Mend) -> String {
     match mend {
-        Mend::Rename { from, to } => format!("rename {} to {}", shown(from), shown(to)),
+        Mend::Rename { from, to } if from.parent() == to.parent() => {
+            format!("rename {} to {}", shown(from), shown(to))
+        }
+        Mend::Rename { from, to } => format!("move {} to {}", shown(from), shown(to)),
+        Mend::MoveInto { directory, files } => {
+            let files: Vec<String> = files.iter().map(|file| shown(file)).collect();
+            format!("make the directory {} and move {} into it", shown(directory), files.join(", "))
+        }
         Mend::Mode { path, mode } => format!("give {} the mode {mode:04o}", shown(path)),
         Mend::ToPem { path } => {
             format!("write {} as PEM, keeping the file as it is in {}{BACKUP}", shown(path), shown(path))
@@ -47,7 +54,8 @@ pub(super) fn described(mend: &Mend) -> String {
 /// Does it, and says how it is undone.
 pub(super) fn apply(mend: &Mend, root: &Path) -> anyhow::Result<ShellCommand> {
     match mend {
-        Mend::Rename { from, to } => rename(from, to, root),
+        Mend::Rename { from, to } => relocate(from, to, root),
+        Mend::MoveInto { directory, files } => move_into(directory, files, root),
         Mend::Mode { path, mode } => set_mode(path, *mode, root),
         Mend::ToPem { path } => rewrite(path, root, |bytes| {
             let certificate = Certificate::from_der(bytes.to_vec().into()).context("it is no certificate in DER")?;
@@ -58,6 +66,65 @@ pub(super) fn apply(mend: &Mend, root: &Path) -> anyhow::Result<ShellCommand> {
             rewrite(path, root, |bytes| reordered(bytes, &key))
         }
     }
+}
+
+/// [`rename`], and before it the directory above the new place if it is missing.
+fn relocate(from: &Path, to: &Path, root: &Path) -> anyhow::Result<ShellCommand> {
+    let above = to.parent().context("it has no directory")?;
+    let made = from.parent() != Some(above) && make_directory(above, root)?;
+    match rename(from, to, root) {
+        Ok(undo) if made => Ok(undo.then([OsStr::new("rmdir"), above.as_os_str()])),
+        Ok(undo) => Ok(undo),
+        Err(error) => {
+            if made {
+                remove_directory(above, root)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// All of them or none.
+fn move_into(directory: &Path, files: &[PathBuf], root: &Path) -> anyhow::Result<ShellCommand> {
+    let above = directory.parent().context("it has no directory")?;
+    ensure!(make_directory(directory, root)?, "{} exists already", shown(directory));
+    let mut done: Vec<(&Path, PathBuf)> = Vec::new();
+    for file in files {
+        let to = directory.join(file.file_name().context("it has no name")?);
+        if let Err(error) = rename(file, &to, root) {
+            for (from, to) in done {
+                rename(&to, from, root).with_context(|| format!("{} could not be put back", shown(&to)))?;
+            }
+            remove_directory(directory, root)?;
+            return Err(error.context(format!("{} cannot be moved", shown(file))));
+        }
+        done.push((file, to));
+    }
+    let words = [OsStr::new("mv"), OsStr::new("-i")].into_iter();
+    let undo = ShellCommand::new(words.chain(done.iter().map(|(_, to)| to.as_os_str())).chain([above.as_os_str()]));
+    Ok(undo.then([OsStr::new("rmdir"), directory.as_os_str()]))
+}
+
+/// Whether it was made: `false` when something has that name.
+fn make_directory(path: &Path, root: &Path) -> anyhow::Result<bool> {
+    let (directory, name) = parent(path, root)?;
+    match fs::mkdirat(&directory, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be made", shown(path))),
+    }
+    // The mode does not depend on the caller's umask.
+    let made = fs::openat(&directory, name, READ | OFlags::DIRECTORY, Mode::empty())?;
+    fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+    fs::fsync(&directory)?;
+    Ok(true)
+}
+
+/// Only an empty one goes.
+fn remove_directory(path: &Path, root: &Path) -> anyhow::Result<()> {
+    let (directory, name) = parent(path, root)?;
+    fs::unlinkat(&directory, name, AtFlags::REMOVEDIR)
+        .with_context(|| format!("the new directory {} could not be removed again", shown(path)))
 }
 
 fn rename(from: &Path, to: &Path, root: &Path) -> anyhow::Result<ShellCommand> {
@@ -194,8 +261,6 @@ fn ending(name: &OsStr, ending: &str) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn rename(root: &Path, from: &str, to: &str) -> anyhow::Result<ShellCommand> {
@@ -216,6 +281,42 @@ mod tests {
         assert_eq!((std::fs::read(at("a")).unwrap(), std::fs::read(at("b")).unwrap()), (b"a".to_vec(), b"b".to_vec()));
         let undo = rename(dir.path(), "a", "c").unwrap();
         assert_eq!(undo.to_string(), format!("mv -i {} {}", at("c").display(), at("a").display()));
+    }
+
+    /// The second file cannot be moved: the first is put back, and the new directory is gone.
+    #[test]
+    fn files_are_moved_all_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("ca.crt"), "a").unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("client.cert")).unwrap();
+        let mend = Mend::MoveInto { directory: at("r.test"), files: vec![at("ca.crt"), at("client.cert")] };
+        assert!(apply(&mend, dir.path()).is_err());
+        assert!(at("ca.crt").exists() && at("client.cert").is_symlink() && !at("r.test").exists());
+        // The directory was made meanwhile, or is a link.
+        for make in [
+            |path: &Path| std::fs::create_dir(path).unwrap(),
+            |path: &Path| {
+                std::os::unix::fs::symlink("/tmp", path).unwrap();
+            },
+        ] {
+            make(&at("x"));
+            let mend = Mend::MoveInto { directory: at("x"), files: vec![at("ca.crt")] };
+            assert!(apply(&mend, dir.path()).unwrap_err().to_string().contains("exists already"));
+            assert!(at("ca.crt").exists());
+            let _ = std::fs::remove_dir(at("x")).or_else(|_| std::fs::remove_file(at("x")));
+        }
+    }
+
+    #[test]
+    fn a_missing_directory_above_is_made_and_its_undoing_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("certs/r.test")).unwrap();
+        assert!(rename(dir.path(), "certs/gone", "certs.d/gone").is_err());
+        assert!(!at("certs.d").exists());
+        let undo = rename(dir.path(), "certs/r.test", "certs.d/r.test").unwrap().to_string();
+        assert!(at("certs.d/r.test").is_dir() && undo.ends_with(&format!("&& rmdir {}", at("certs.d").display())));
     }
 
     #[test]
