@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_oci::{Endpoint, RouteError};
-use portcullis_store::Store;
+use portcullis_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::{Denied, Permit};
@@ -116,13 +116,18 @@ impl App {
 
     /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.
     fn note_denied(&self, peer: &Peer, who: &str, error: &ApiError) -> Option<String> {
-        let ApiError::Denied(denied) = error else { return None };
-        let reason = denied.for_the_operator();
-        if let Some(told) = denied.reason() {
+        let reason = match error {
+            ApiError::Denied(denied) => denied.for_the_operator(),
+            ApiError::Store(StoreError::TagImmutable { .. }) => error.to_string(),
+            _ => return None,
+        };
+        if let ApiError::Denied(denied) = error
+            && let Some(told) = denied.reason()
+        {
             self.events.refusals.note(peer.address(), peer.chain(), told, &reason);
         }
         // Not every engine shows its user the answer.
-        tracing::warn!(peer = %peer.address(), %who, %reason, told = %denied, "request denied");
+        tracing::warn!(peer = %peer.address(), %who, %reason, told = %error, "request denied");
         Some(reason)
     }
 

@@ -102,6 +102,25 @@ async fn a_denial_names_the_repository() {
     }
 }
 
+/// What nobody may is as much a denial as what this peer may not.
+#[tokio::test]
+async fn an_immutable_tag_is_a_denial() {
+    let site = Home { storage: "immutable = [\"**:v*\"]\n".to_owned(), ..audited() }.serve().await;
+    let admin = site.admin().http2().await;
+    admin.put_manifest("team/app", "v1", INDEX).await.expect(201);
+    admin.put_manifest("team/app", "v1", br#"{"schemaVersion":2,"manifests":[] }"#).await.expect(403);
+    admin.delete("/v2/team/app/manifests/v1").await.expect(403);
+
+    let denied = events(&site, "request.denied", 2).await;
+    for (line, action) in denied.iter().zip(["push", "delete"]) {
+        assert_eq!((&line["action"], &line["status"]), (&action.into(), &403.into()));
+        assert_eq!((&line["repository"], &line["reference"]), (&"team/app".into(), &"v1".into()));
+        assert_eq!((&line["subject"], line.get("digest")), (&"CN=admin".into(), None));
+        assert!(line["reason"].as_str().unwrap().contains("**:v*"), "{line}");
+    }
+    events(&site, "push", 1).await;
+}
+
 #[tokio::test]
 async fn refused_handshakes() {
     let site = audited().serve().await;
