@@ -1,63 +1,33 @@
-//! Foreign bytes as engines' configuration files. Each body is a plain function for a fuzzer to call; the corpora under
-//! `tests/corpus/` are replayed.
+//! Foreign bytes as engines' configuration files: the fuzzers' bodies, replayed over their corpora.
 
-use portcullis_certs::engine_files::{BuildkitdToml, ContainerdConfig, HostsToml, NotTaken, RegistriesYaml};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
 
-/// A reason to refuse a file has a line that the file has.
-fn check_refusal(data: &[u8], refused: &NotTaken) {
-    let lines = data.split(|&b| b == b'\n').count();
-    assert!(refused.line >= 1 && refused.line as usize <= lines, "line {} of {lines}", refused.line);
-    assert!(!refused.reason.is_empty());
-}
-
-/// containerd's `hosts.toml`.
-fn hosts_toml(data: &[u8]) {
-    match HostsToml::parse(data, Path::new("/d")) {
-        Ok(read) => assert!(read.entries.iter().flat_map(|entry| &entry.files.roots).all(|path| path.is_absolute())),
-        Err(refused) => check_refusal(data, &refused),
-    }
-}
-
-/// containerd's `config.toml`.
-fn containerd_config(data: &[u8]) {
-    match ContainerdConfig::parse(data) {
-        Ok(read) => assert!(read.paths().iter().all(|path| !path.as_os_str().is_empty())),
-        Err(refused) => check_refusal(data, &refused),
-    }
-}
-
-/// BuildKit's `buildkitd.toml`.
-fn buildkitd_toml(data: &[u8]) {
-    match BuildkitdToml::parse(data) {
-        Ok(read) => assert!(read.registries.iter().all(|registry| read.registry(&registry.host).is_some())),
-        Err(refused) => check_refusal(data, &refused),
-    }
-}
-
-/// k3s' `registries.yaml`.
-fn registries_yaml(data: &[u8]) {
-    match RegistriesYaml::parse(data) {
-        Ok(read) => assert!(read.configs.iter().all(|(host, _)| read.config(host).is_some())),
-        Err(refused) => check_refusal(data, &refused),
-    }
-}
+#[path = "../../../../fuzz/bodies/buildkitd_toml.rs"]
+mod buildkitd_toml;
+#[path = "../../../../fuzz/bodies/containerd_config.rs"]
+mod containerd_config;
+#[path = "../../../../fuzz/bodies/hosts_toml.rs"]
+mod hosts_toml;
+#[path = "../../../../fuzz/bodies/refusal.rs"]
+mod refusal;
+#[path = "../../../../fuzz/bodies/registries_yaml.rs"]
+mod registries_yaml;
 
 type Body = fn(&[u8]);
 
 const BODIES: [(&str, Body); 4] = [
-    ("hosts_toml", hosts_toml),
-    ("containerd_config", containerd_config),
-    ("buildkitd_toml", buildkitd_toml),
-    ("registries_yaml", registries_yaml),
+    ("hosts_toml", hosts_toml::run),
+    ("containerd_config", containerd_config::run),
+    ("buildkitd_toml", buildkitd_toml::run),
+    ("registries_yaml", registries_yaml::run),
 ];
 
 #[test]
 fn the_corpora_are_read() {
     for (name, body) in BODIES {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
         let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!files.is_empty(), "{name}");
         for file in files {
