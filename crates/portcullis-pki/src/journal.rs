@@ -69,6 +69,16 @@ struct Line {
     not_after: String,
 }
 
+impl Journal {
+    /// The journal in an authority's directory, without its key. A missing journal is an empty one.
+    ///
+    /// # Errors
+    /// [`PkiError::Io`] when it is there and cannot be read, or is larger than 128 MiB.
+    pub fn of(dir: &Path) -> Result<Self, PkiError> {
+        read(dir)
+    }
+}
+
 impl JournalEntry {
     pub(crate) fn new(kind: EntryKind, name: &str, certificate: &Certificate) -> Self {
         let facts = certificate.facts();

@@ -3,7 +3,7 @@
 
 use portcullis_certs::state_dir::StateDir;
 use portcullis_certs::trust_dir::TrustDir;
-use portcullis_pki::{Authority, PublishedCrl};
+use portcullis_pki::{Authority, Journal, PublishedCrl};
 use portcullis_server::Config;
 use rustix::process::geteuid;
 use time::OffsetDateTime;
@@ -19,8 +19,8 @@ pub(crate) fn run(args: &CertRevokeArgs) -> anyhow::Result<()> {
     let trust = TrustDir::new(&config.trust);
     let lock = home.lock()?;
     let now = OffsetDateTime::now_utc();
-    let authority = Authority::open(&home.client_ca())?;
-    let journal = authority.journal()?;
+    // Not through the authority: its key may be kept elsewhere, and denying needs none.
+    let journal = Journal::of(&home.client_ca())?;
     let note = format!("{}, uid {}, {}: {}", date(now), geteuid().as_raw(), args.target, args.reason);
     match args.before {
         None => {
@@ -36,7 +36,9 @@ pub(crate) fn run(args: &CertRevokeArgs) -> anyhow::Result<()> {
     }
     // The deny list is what counts: whatever else goes wrong from here on is told and holds nothing back.
     remember(&config, &trust);
-    let published = publish(&config, &authority, &trust, now);
+    let published = Authority::open(&home.client_ca())
+        .map_err(anyhow::Error::from)
+        .and_then(|authority| publish(&config, &authority, &trust, now));
     drop(lock);
     output::line(&ask::put_deny_in_force(&home)?);
     tell_published(published);
@@ -86,6 +88,8 @@ fn tell_published(published: anyhow::Result<Option<PublishedCrl>>) {
             date(crl.next_update)
         )),
         Ok(None) => {}
-        Err(error) => output::warning(&format!("the revocation list is not made anew: {error}")),
+        Err(error) => output::warning(&format!(
+            "the revocation list for other servers is not made anew: {error}; once the CA's ca.key is in place and can be read, type the same command again"
+        )),
     }
 }

@@ -46,6 +46,24 @@ fn a_revoked_client_is_out_and_its_replacement_in() {
     registry.portcullis(&["cert", "new", "client", "ci-7"]).ok().says("already so");
 }
 
+/// The CA's key is best kept elsewhere; a leak is no time to go and fetch it.
+#[test]
+fn revoking_needs_no_key_of_the_ca() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    assert!(is_let_in(&machine, &registry, &pair));
+    let key = registry.home().join("pki/client-ca/ca.key");
+    let away = key.with_file_name("elsewhere");
+    fs::rename(&key, &away).unwrap();
+
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("in force").says("ca.key");
+    assert!(!is_let_in(&machine, &registry, &pair));
+    fs::rename(&away, &key).unwrap();
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("already revoked").says("clients.crl");
+}
+
 #[test]
 fn files_are_in_force_without_being_asked_for() {
     skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
