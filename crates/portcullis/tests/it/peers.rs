@@ -1,13 +1,20 @@
 //! curl and openssl as clients of the registry. skopeo and podman need no help: `machine.run("skopeo", …)`.
 
 use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::Need;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use serde_json::Value;
 
-use crate::netns::Machine;
+use crate::netns::{ADDRESS, HOST, Machine};
 use crate::process::{DEADLINE, Ran, Running};
 use crate::registry::Registry;
 
@@ -83,6 +90,57 @@ pub(crate) fn s_client(
     }
     command.args(args).stdin(fs::File::open(&file).unwrap());
     Running::start(command, &machine.logs()).wait(DEADLINE)
+}
+
+/// A connection of rustls, from the machine.
+pub(crate) struct RustlsConnection(StreamOwned<ClientConnection, TcpStream>);
+
+impl RustlsConnection {
+    /// The whole of a short answer, or the error with the alert's name.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<String> {
+        self.0.write_all(request)?;
+        let mut answer = [0; 4096];
+        let read = self.0.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+    }
+
+    /// Waits until the registry ends it.
+    #[track_caller]
+    pub(crate) fn ends(mut self) {
+        let mut rest = vec![];
+        let ended = self.0.read_to_end(&mut rest);
+        let timed_out = ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(!timed_out, "the connection stays open: {}", String::from_utf8_lossy(&rest));
+    }
+}
+
+/// rustls, held to this version.
+#[track_caller]
+pub(crate) fn rustls_connection(
+    machine: &Machine,
+    registry: &Registry<'_>,
+    pair: &PairFiles,
+    version: &'static SupportedProtocolVersion,
+) -> RustlsConnection {
+    let certificates = |path: &Path| -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap).collect()
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(&registry.ca()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[expect(clippy::disallowed_methods, reason = "a foreign client, held to one version")]
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+    let config = config.with_root_certificates(roots).with_client_auth_cert(certificates(&pair.cert), key).unwrap();
+    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(HOST).unwrap()).unwrap();
+    let connect = || {
+        machine.enter_network();
+        TcpStream::connect((ADDRESS, 5443)).unwrap()
+    };
+    // A thread that has entered the network stays in it.
+    let stream = thread::scope(|scope| scope.spawn(connect).join().unwrap());
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    RustlsConnection(StreamOwned::new(connection, stream))
 }
 
 /// `GET /v2/`, the last request of its connection.

@@ -7,9 +7,10 @@ use portcullis_testkit::image::Image;
 use portcullis_testkit::pki::{Authority, LeafSpec, PairFiles, openssl, recipe_shaped};
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
+use rustls::SupportedProtocolVersion;
 
 use crate::netns::{ADDRESS, IP, Machine, NSENTER};
-use crate::peers::{CURL, OPENSSL, SKOPEO, curl, curl_identity, ping_request, s_client};
+use crate::peers::{CURL, OPENSSL, SKOPEO, curl, curl_identity, ping_request, rustls_connection, s_client};
 use crate::registry::{PORTCULLIS, Registry};
 
 /// Somebody who is refused.
@@ -148,6 +149,117 @@ fn our_client_and_go_clients_say_what_was_refused() {
         let ours = machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out", "--cert-dir", dir]).exits(3);
         ours.says(stranger.in_rfc);
     }
+}
+
+/// A client, and the versions of TLS it can be held to.
+#[derive(Debug, Clone, Copy)]
+enum Knocks {
+    Openssl(&'static str),
+    Curl(&'static [&'static str]),
+    Rustls(&'static SupportedProtocolVersion),
+    /// Go 1.14 took away the setting (`GODEBUG=tls13=0`) that held its programs to TLS 1.2: there is TLS 1.3 only.
+    Skopeo,
+    /// As it comes: nothing holds it to a version either.
+    Ours,
+}
+
+/// A pin's key signs for nobody: whoever asks, in either version of TLS, with the pin's own certificate behind the
+/// minted one or without it.
+#[test]
+fn nobody_is_minted_from_a_pin() {
+    skip_unless!(IP, NSENTER, OPENSSL, CURL, SKOPEO, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pinned = recipe_shaped("pinned");
+    pinned.write_crt(&machine.subdir("trusted"), "pin");
+    registry.portcullis(&["trust", "add", "trusted/pin.crt", "--as", "pin", "--name", "pinned"]).ok();
+    let own = pinned.write_pair(&machine.subdir("own"), "client");
+    let clients = [
+        Knocks::Openssl("-tls1_2"),
+        Knocks::Openssl("-tls1_3"),
+        Knocks::Curl(&["--tlsv1.2", "--tls-max", "1.2"]),
+        Knocks::Curl(&["--tlsv1.3"]),
+        Knocks::Rustls(&rustls::version::TLS12),
+        Knocks::Rustls(&rustls::version::TLS13),
+        Knocks::Skopeo,
+        Knocks::Ours,
+    ];
+    for (number, client) in clients.into_iter().enumerate() {
+        let said = client.knock(&machine, &registry, &own);
+        assert!(!client.is_refused(&said), "the pin itself, {client:?}: {said}");
+        for with_pin in [false, true] {
+            // One for each, so that its line in the log is its own.
+            let minted = pinned.mint(&LeafSpec::client("mallory"));
+            let mut files = minted.write_pair(&machine.subdir(&format!("minted-{number}-{with_pin}")), "client");
+            let fingerprint = openssl::fingerprint_of(&files.cert);
+            if with_pin {
+                let chain = files.cert.with_file_name("chain.cert");
+                files.cert = openssl::bundle(&chain, &[&files.cert, &own.cert]);
+            }
+            let said = client.knock(&machine, &registry, &files);
+            assert!(client.is_refused(&said), "{client:?}, with the pin: {with_pin}: {said}");
+            registry.log_line(&[
+                "WARN",
+                "client certificate refused",
+                &fingerprint,
+                "issued by the pinned certificate pin:pinned",
+            ]);
+        }
+    }
+}
+
+impl Knocks {
+    /// What it says when it knocks with this pair.
+    fn knock(self, machine: &Machine, registry: &Registry<'_>, pair: &PairFiles) -> String {
+        let reference = registry.reference("demo/app:1");
+        let certs = || {
+            let dir = pair.cert.with_extension("certs.d");
+            registry.fill_certs(&dir, pair);
+            dir.display().to_string()
+        };
+        match self {
+            Self::Openssl(version) => {
+                s_client(machine, registry, Some(pair), &[version], &ping_request(registry)).said()
+            }
+            Self::Curl(version) => {
+                let mut command = machine.command("curl");
+                command.args(["--silent", "--show-error", "--include"]).args(version);
+                command.args(curl_identity(registry, Some(pair))).arg(registry.url("/v2/"));
+                crate::process::run(command, &machine.logs(), crate::process::DEADLINE).said()
+            }
+            Self::Rustls(version) => rustls_says(machine, registry, pair, version),
+            Self::Skopeo => {
+                let from = format!("docker://{reference}");
+                machine.run("skopeo", &["inspect", "--cert-dir", &certs(), &from]).said()
+            }
+            Self::Ours => {
+                machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out", "--cert-dir", &certs()]).said()
+            }
+        }
+    }
+
+    /// Whether it read the alert `unknown_ca`, and nothing that an HTTP server says.
+    fn is_refused(self, said: &str) -> bool {
+        let alert = match self {
+            Self::Openssl(_) => "SSL alert number 48",
+            Self::Curl(_) => "alert unknown ca",
+            Self::Rustls(_) => "AlertReceived(UnknownCA)",
+            Self::Skopeo => "tls: unknown certificate authority",
+            Self::Ours => "unknown_ca",
+        };
+        said.contains(alert) && !said.contains("HTTP/")
+    }
+}
+
+/// One request with rustls held to this version: the answer's first bytes, or the error.
+fn rustls_says(
+    machine: &Machine,
+    registry: &Registry<'_>,
+    pair: &PairFiles,
+    version: &'static SupportedProtocolVersion,
+) -> String {
+    let answer = rustls_connection(machine, registry, pair, version).ask(&ping_request(registry));
+    answer.unwrap_or_else(|error| format!("{error:?}"))
 }
 
 /// What an operator needs to know who knocked: peer, subject, issuer, fingerprint, reason.
