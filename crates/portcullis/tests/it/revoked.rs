@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
-use portcullis_testkit::pki::PairFiles;
+use portcullis_testkit::pki::{Authority, PairFiles, openssl};
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
 
 use crate::netns::{IP, Machine, NSENTER};
-use crate::peers::{CURL, curl, curl_identity};
+use crate::peers::{CURL, OPENSSL, curl, curl_identity, rustls_connection};
 use crate::process::eventually;
 use crate::registry::Registry;
 
@@ -105,4 +105,45 @@ fn files_are_in_force_without_being_asked_for() {
     fs::rename(registry.home().join("clients.crt"), &ca).unwrap();
     assert!(eventually(SOON, || is_let_in(&machine, &registry, &pair)));
     assert!(!is_let_in(&machine, &registry, &other), "what was denied meanwhile stays denied");
+}
+
+/// The worst day: an expired CA, garbage for a CA and a broken policy at once, and a line of the deny list that nobody can
+/// read. What restricts is in force all the same, on connections that are open too.
+#[test]
+fn revoking_bites_although_everything_else_is_broken() {
+    skip_unless!(IP, NSENTER, CURL, OPENSSL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let (lost, denied, good) = (registry.new_client("ci-7"), registry.new_client("ci-8"), registry.new_client("ci-9"));
+    let cas = registry.home().join("trust/cas");
+    Authority::expired("old CA").pair.write_crt(&cas, "old");
+    fs::write(cas.join("garbage.crt"), "garbage").unwrap();
+    fs::write(registry.home().join("policy.toml"), "[[rule]\n").unwrap();
+    registry.log_line(&["trust is not reloaded", "garbage.crt"]);
+    registry.log_line(&["trust is not reloaded", "policy.toml:1"]);
+
+    let request = format!("GET /v2/ HTTP/1.1\r\nHost: {}\r\n\r\n", registry.host()).into_bytes();
+    let connected = |pair| {
+        let mut connection = rustls_connection(&machine, &registry, pair, &rustls::version::TLS13);
+        assert!(connection.ask(&request).unwrap().starts_with("HTTP/1.1 200"));
+        connection
+    };
+    let (mut open, mut other) = (connected(&lost), connected(&good));
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("in force").says("policy.toml:1");
+    assert!(!is_let_in(&machine, &registry, &lost));
+    // An open connection is judged when it next asks.
+    assert!(open.ask(&request).unwrap().starts_with("HTTP/1.1 401"));
+    open.ends();
+    assert!(is_let_in(&machine, &registry, &good));
+
+    let deny = registry.home().join("trust/deny");
+    let lines = fs::read_to_string(&deny).unwrap();
+    let mut open = connected(&denied);
+    fs::write(&deny, format!("{lines}what is this\n{}\n", openssl::fingerprint_of(&denied.cert))).unwrap();
+    assert!(eventually(SOON, || !is_let_in(&machine, &registry, &denied)));
+    assert!(open.ask(&request).unwrap().starts_with("HTTP/1.1 401"));
+    open.ends();
+    assert!(!is_let_in(&machine, &registry, &lost) && is_let_in(&machine, &registry, &good));
+    registry.log_line(&["trust is not reloaded", "deny:2"]);
+    assert!(other.ask(&request).unwrap().starts_with("HTTP/1.1 200"));
 }
