@@ -269,8 +269,8 @@ impl Upload {
     }
 
     fn new(claim: Claim, state: State, stage: Box<dyn Stage>, hasher: Hasher, offset: u64) -> Self {
-        let next_space_check = offset + SPACE_STEP;
-        Self { claim, state, stage, hasher, offset, written: offset, next_space_check, gone: false, is_private: false }
+        // A blob that comes in small pieces is resumed for each of them: it is the first bytes that are looked at.
+        Self { claim, state, stage, hasher, offset, written: offset, next_space_check: offset, gone: false, is_private: false }
     }
 
     fn become_blob(&mut self, expected: &Digest) -> Result<(), StoreError> {

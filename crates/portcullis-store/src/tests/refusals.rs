@@ -127,6 +127,24 @@ fn a_long_upload_looks_at_the_reserve_on_its_way() {
 }
 
 #[test]
+fn an_upload_in_small_pieces_looks_at_the_reserve_at_each_of_them() {
+    let (disk, store) = open(1000);
+    let id = store.start_upload(&app(), Algorithm::Sha256, OWNER).unwrap().id();
+    let piece = || {
+        let mut upload = store.resume_upload(&app(), &id, OWNER).unwrap();
+        upload.append(b"piece")?;
+        upload.save()
+    };
+    disk.set_free(1000);
+    assert_eq!(piece().unwrap(), 5, "at the limit");
+    disk.set_free(999);
+    let done = piece();
+    assert!(matches!(done, Err(StoreError::NoSpace { limit: SpaceLimit::Reserve { .. } })), "{done:?}");
+    disk.set_free(1000);
+    assert_eq!(piece().unwrap(), 10, "it goes on when there is room again");
+}
+
+#[test]
 fn a_start_survives_the_end_of_an_earlier_start_at_every_call() {
     let (disk, store) = open(0);
     push(&store, b"layer").unwrap();
