@@ -30,7 +30,7 @@ impl Store {
     pub fn open_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let inner = &self.inner;
         let link = layout::layer_link(repository, digest);
-        let Some(target) = inner.read_link(&link)? else { return Ok(None) };
+        let Some(target) = inner.read_link_of(&link, digest)? else { return Ok(None) };
         let object = inner.backend.open(&layout::blob_data(&target))?;
         let plausible = inner.is_plausible(&link, &target, object.as_ref().map(|object| object.size()));
         Ok(object.filter(|_| plausible).map(|object| Blob { object }))
@@ -91,7 +91,7 @@ impl Inner {
     /// The digest that the data lies under, and its size.
     fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<(Digest, u64)>, StoreError> {
         let link = layout::layer_link(repository, digest);
-        let Some(target) = self.read_link(&link)? else { return Ok(None) };
+        let Some(target) = self.read_link_of(&link, digest)? else { return Ok(None) };
         let size = self.backend.stat(&layout::blob_data(&target))?.map(|stamp| stamp.size);
         let plausible = self.is_plausible(&link, &target, size);
         Ok(size.filter(|_| plausible).map(|size| (target, size)))

@@ -27,7 +27,7 @@ impl Inner {
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let link = layout::layer_link(repository, digest);
-        let Some(target) = self.read_link(&link)? else { return Ok(None) };
+        let Some(target) = self.read_link_of(&link, digest)? else { return Ok(None) };
         let stamp = self.backend.stat(&layout::blob_data(&target))?;
         // A layer is not read to find out that it is no manifest.
         if stamp.is_some_and(|stamp| stamp.size > manifest::MAX_BYTES as u64) {

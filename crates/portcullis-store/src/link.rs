@@ -22,6 +22,17 @@ impl Inner {
         Ok(digest)
     }
 
+    /// What a link that is named after `digest` points to: that digest, or one of another algorithm (Distribution's alias
+    /// links). Within one algorithm there is only one right content.
+    pub(crate) fn read_link_of(&self, link: &Key, digest: &Digest) -> Result<Option<Digest>, StoreError> {
+        let target = self.read_link(link)?;
+        if target.is_some_and(|target| target != *digest && target.algorithm() == digest.algorithm()) {
+            self.note_damage(link, "it holds the digest of something else");
+            return Ok(None);
+        }
+        Ok(target)
+    }
+
     /// Whether data of this size can be what `link` promises; counted if it cannot. Only hashing would tell all that is
     /// cut short, but the usual damage, a file that was made and never filled, shows in its size.
     pub(crate) fn is_plausible(&self, link: &Key, target: &Digest, size: Option<u64>) -> bool {

@@ -87,7 +87,7 @@ impl Store {
             // An index whose children were found here may follow.
             self.has_manifest(repository, &digest)?;
         }
-        let bytes = match inner.read_link(&link)? {
+        let bytes = match inner.read_link_of(&link, &digest)? {
             Some(target) => inner.manifest_data(&link, &target)?,
             None => {
                 let misplaced = inner.misplaced_manifest(repository, &digest)?;
@@ -105,7 +105,7 @@ impl Store {
         let inner = &self.inner;
         let _digest = inner.lock_digest(digest);
         let link = layout::revision_link(repository, digest);
-        let Some(target) = inner.read_link(&link)? else {
+        let Some(target) = inner.read_link_of(&link, digest)? else {
             let misplaced = inner.misplaced_manifest(repository, digest)?.is_some();
             if misplaced {
                 inner.promise(repository, &layout::layer_link(repository, digest), digest, digest)?;

@@ -126,6 +126,29 @@ fn files_where_directories_should_be_and_the_other_way_round() {
     assert!(!store.delete_manifest(&name("file"), &layer).unwrap());
 }
 
+/// Distribution's alias links lead to another algorithm; within one, other content under this name is damage.
+#[test]
+fn a_link_to_other_content_is_absent() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let (layer, other) = (push(store, "app", b"a layer"), push(store, "app", b"another"));
+    fs::write(fixture.layer_link("app", &layer), other.to_string()).unwrap();
+    assert_eq!(read(store, "app", &layer), None);
+    assert_eq!(store.stat_blob(&name("app"), &layer).unwrap(), None);
+    let manifest = put_manifest(store, "app", b"{}", &["1"]);
+    let other = put_manifest(store, "app", b"{ }", &[]);
+    fs::write(fixture.revision_link("app", &manifest), other.to_string()).unwrap();
+    assert!(!store.has_manifest(&name("app"), &manifest).unwrap());
+    for reference in [ManifestReference::Digest(manifest), ManifestReference::Tag(tag("1"))] {
+        assert!(store.manifest(&name("app"), &reference).unwrap().is_none(), "{reference}");
+    }
+    assert!(store.health().damaged >= 5);
+    push(store, "app", b"a layer");
+    put_manifest(store, "app", b"{}", &[]);
+    assert_eq!(read(store, "app", &layer), Some(b"a layer".to_vec()), "a push repairs it");
+    assert!(store.has_manifest(&name("app"), &manifest).unwrap());
+}
+
 #[test]
 fn alias_links_of_distribution_are_read_and_not_spread() {
     let fixture = Fixture::new();
