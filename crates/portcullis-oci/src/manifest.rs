@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Digest, media};
 
@@ -61,10 +61,10 @@ pub struct Descriptor {
     /// Its size in bytes.
     pub size: u64,
     /// Where else it can be fetched from; a layer with urls need not be in the registry.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations of the descriptor.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// For which machine it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,9 +80,11 @@ pub struct Descriptor {
 /// A platform (image-spec "Image Index", `platform`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// GOARCH.
+    /// GOARCH; empty where it is not said, as Go's readers have it.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub architecture: String,
-    /// GOOS.
+    /// GOOS; empty where it is not said.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub os: String,
     /// The variant of the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,6 +264,11 @@ fn is_index_type(media_type: &str) -> bool {
     matches!(media_type, media::OCI_IMAGE_INDEX | media::DOCKER_MANIFEST_LIST)
 }
 
+/// Go writes what is empty as null, and takes null for what is empty.
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 fn is_image_type(media_type: &str) -> bool {
     matches!(media_type, media::OCI_IMAGE_MANIFEST | media::DOCKER_MANIFEST)
 }
@@ -329,6 +336,24 @@ mod tests {
         let image = r#"{"schemaVersion":2,"config":$D,"layers":[]}"#;
         let error = check(image, Some(index)).expect_err("another type");
         assert!(error.contains(index), "{error}");
+    }
+
+    #[test]
+    fn nulls_that_go_writes_are_empty() {
+        let nulls = format!(
+            r#"{{"mediaType":"application/x","digest":"{DIGEST}","size":0,"urls":null,"annotations":null,"platform":null}}"#
+        );
+        let body =
+            format!(r#"{{"schemaVersion":2,"config":{nulls},"layers":[{nulls}],"annotations":null,"subject":null}}"#);
+        let manifest = Manifest::parse(body.as_bytes(), None).expect("an image");
+        assert_eq!(manifest.required_blobs().len(), 2, "without urls a layer must be here");
+        for platform in ["{}", r#"{"os":null,"architecture":null}"#, r#"{"os":"linux"}"#] {
+            let child = nulls.replace(r#""platform":null"#, &format!(r#""platform":{platform}"#));
+            let index = format!(r#"{{"schemaVersion":2,"manifests":[{child}]}}"#);
+            assert!(Manifest::parse(index.as_bytes(), None).is_ok(), "{index}");
+        }
+        let wrong = body.replace(r#""urls":null"#, r#""urls":0"#);
+        assert!(Manifest::parse(wrong.as_bytes(), None).is_err(), "what is no list is no list");
     }
 
     #[test]

@@ -78,3 +78,18 @@ fn a_blob_stays_while_a_manifest_names_it_or_cannot_be_understood() {
     assert!(fixture.store().delete_manifest(&name("app"), &riddle).unwrap());
     assert!(fixture.store().delete_blob(&name("app"), &config).unwrap());
 }
+
+/// As Go writes it.
+#[test]
+fn a_referrer_with_nulls_is_listed() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let subject = sha256(b"a subject");
+    let nulls = format!(
+        r#"{{"mediaType":"application/x","digest":"{subject}","size":9,"urls":null,"annotations":null,"platform":{{}}}}"#
+    );
+    let body = format!(r#"{{"schemaVersion":2,"config":{nulls},"layers":null,"subject":{nulls},"annotations":null}}"#);
+    let digest = put_manifest(store, "app", body.as_bytes(), &[]);
+    let found = store.referrers(&name("app"), &subject).unwrap();
+    assert_eq!(found.iter().map(|referrer| referrer.digest).collect::<Vec<_>>(), [digest]);
+}
