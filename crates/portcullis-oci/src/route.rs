@@ -104,6 +104,9 @@ pub enum RouteError {
     /// The tag is wrong.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
+    /// A manifest is asked for, or to be deleted, by what can be no tag: there is none.
+    #[error("no such manifest: {0}")]
+    Reference(InvalidTag),
     /// A digest, in the path or in the query, is wrong.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
@@ -305,7 +308,10 @@ fn manifest(
     let reference = if reference.contains(':') {
         ManifestReference::Digest(reference.parse()?)
     } else {
-        ManifestReference::Tag(reference.parse()?)
+        ManifestReference::Tag(reference.parse().map_err(|invalid| match *method {
+            Method::GET | Method::HEAD | Method::DELETE => RouteError::Reference(invalid),
+            _ => RouteError::Tag(invalid),
+        })?)
     };
     match *method {
         Method::GET => Ok(Endpoint::GetManifest { repository, reference }),

@@ -203,6 +203,8 @@ fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
         RouteError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
         RouteError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
         RouteError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+        // What the official suite asks of a GET by `.INVALID_MANIFEST_NAME`.
+        RouteError::Reference(_) => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
         RouteError::Tag(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
         RouteError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         RouteError::TooManyTags => (StatusCode::URI_TOO_LONG, ErrorCode::Unsupported),

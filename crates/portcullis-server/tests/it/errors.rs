@@ -63,8 +63,13 @@ async fn references_that_are_none() {
     let long = format!("/v2/a/manifests/{}", "t".repeat(129));
     on_both(async |conn, _| {
         for path in ["/v2/a/manifests/", "/v2/a/manifests/-x", "/v2/a/manifests/.x", "/v2/a/manifests/a%20b", &long] {
-            conn.get(path).await.expect_error(400, "MANIFEST_INVALID");
+            conn.get(path).await.expect_error(404, "MANIFEST_UNKNOWN");
+            conn.put(path, "{}").await.expect_error(400, "MANIFEST_INVALID");
         }
+        let head = conn.send(request("HEAD", "/v2/a/manifests/.INVALID_MANIFEST_NAME").body(empty()).unwrap()).await;
+        assert_eq!(head.status, 404);
+        let delete = request("DELETE", "/v2/a/manifests/.INVALID_MANIFEST_NAME").body(empty()).unwrap();
+        conn.send(delete).await.expect_error(404, "MANIFEST_UNKNOWN");
         let upper = format!("/v2/a/manifests/{}", DIGEST.to_uppercase().replace("SHA256", "sha256"));
         for path in [
             "/v2/a/manifests/sha256:00",
