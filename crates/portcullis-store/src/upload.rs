@@ -165,19 +165,37 @@ impl Store {
 impl Store {
     /// Throws away the uploads that nobody holds and that were saved at least `age` ago, by this process or an earlier
     /// one. Returns how many. A clock that was set back makes them younger, never older.
+    ///
+    /// # Errors
+    /// The first, when none was thrown away. One that cannot be read or removed does not keep the others.
     pub fn expire_uploads(&self, age: Duration) -> Result<usize, StoreError> {
         let open: Vec<UploadId> = self.inner.uploads.tables().open.iter().copied().collect();
-        let (mut expired, now) = (0, self.inner.backend.now());
+        let (mut expired, mut first_error) = (0, None);
         for id in open {
-            let Ok(claim) = Claim::take(&self.inner, id) else { continue };
-            let found = Found::read(self.inner.backend.as_ref(), &id)?;
-            let saved_at = found.map(|found| found.state.saved_at);
-            if saved_at.is_none_or(|saved_at| now.saturating_sub(saved_at) >= age.as_secs()) {
-                claim.discard()?;
-                expired += 1;
+            match self.expire_upload(id, age) {
+                Ok(true) => expired += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(upload = %id, %error, "whether an upload has expired could not be seen to");
+                    first_error.get_or_insert(error);
+                }
             }
         }
-        Ok(expired)
+        first_error.filter(|_| expired == 0).map_or(Ok(expired), Err)
+    }
+
+    /// Looked at before it is held: its owner's next request must not find it busy because it was looked at.
+    fn expire_upload(&self, id: UploadId, age: Duration) -> Result<bool, StoreError> {
+        let inner = &self.inner;
+        if !inner.is_idle_for(&id, age)? {
+            return Ok(false);
+        }
+        let Ok(claim) = Claim::take(inner, id) else { return Ok(false) };
+        let is_idle = inner.is_idle_for(&id, age)?;
+        if is_idle {
+            claim.discard()?;
+        }
+        Ok(is_idle)
     }
 }
 
@@ -270,7 +288,17 @@ impl Upload {
 
     fn new(claim: Claim, state: State, stage: Box<dyn Stage>, hasher: Hasher, offset: u64) -> Self {
         // A blob that comes in small pieces is resumed for each of them: it is the first bytes that are looked at.
-        Self { claim, state, stage, hasher, offset, written: offset, next_space_check: offset, gone: false, is_private: false }
+        Self {
+            claim,
+            state,
+            stage,
+            hasher,
+            offset,
+            written: offset,
+            next_space_check: offset,
+            gone: false,
+            is_private: false,
+        }
     }
 
     fn become_blob(&mut self, expected: &Digest) -> Result<(), StoreError> {
@@ -413,6 +441,12 @@ impl Found {
 }
 
 impl Inner {
+    /// Whether an upload was saved at least `age` ago, or nothing usable is left of it.
+    fn is_idle_for(&self, id: &UploadId, age: Duration) -> Result<bool, StoreError> {
+        let Some(found) = Found::read(self.backend.as_ref(), id)? else { return Ok(true) };
+        Ok(self.backend.now().saturating_sub(found.state.saved_at) >= age.as_secs())
+    }
+
     fn has_data(&self, data: &Key, size: u64) -> Result<bool, StoreError> {
         Ok(self.backend.stat(data)?.is_some_and(|stamp| stamp.size == size))
     }

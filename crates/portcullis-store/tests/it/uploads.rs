@@ -256,6 +256,32 @@ fn an_abandoned_upload_expires_by_when_it_was_saved_whoever_saved_it() {
 }
 
 #[test]
+fn an_upload_that_cannot_be_read_does_not_keep_the_others() {
+    let fixture = Fixture::new();
+    let ids: Vec<_> = (0..8).map(|_| begin(fixture.store(), b"old")).collect();
+    let state = fixture.path(&format!("portcullis/uploads/{}/state", ids[0]));
+    fs::remove_file(&state).unwrap();
+    std::os::unix::fs::symlink("state", &state).unwrap();
+    assert_eq!(fixture.store().expire_uploads(Duration::ZERO).unwrap(), 7);
+    assert!(fixture.store().expire_uploads(Duration::ZERO).is_err(), "that one is said");
+    assert_eq!(fixture.store().health().open_uploads, 1);
+}
+
+#[test]
+fn an_idle_upload_is_not_busy_because_its_age_is_looked_at() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let id = begin(store, b"young");
+    std::thread::scope(|scope| {
+        let looking = scope
+            .spawn(|| (0..2000).for_each(|_| assert_eq!(store.expire_uploads(Duration::from_hours(1)).unwrap(), 0)));
+        while !looking.is_finished() {
+            store.resume_upload(&name("team/app"), &id, OWNER).unwrap();
+        }
+    });
+}
+
+#[test]
 fn as_many_open_as_may_be_and_one_more() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions { reserve: 0, open_uploads: 2, ..StoreOptions::default() };
