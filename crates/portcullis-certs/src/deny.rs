@@ -163,11 +163,19 @@ fn hash(text: &str) -> Result<Fingerprint, &'static str> {
     text.parse().ok().filter(|_| bare).ok_or("expected 64 hexadecimal digits")
 }
 
+/// What may stand before the `=` of a name.
+const NAME_KINDS: [&str; 7] = ["cn", "o", "ou", "dns", "email", "uri", "spiffe"];
+
 fn name(text: &str) -> Result<DenyRule, &'static str> {
     let (matcher, before) = text.rsplit_once(" before ").ok_or("expected name:<matcher> before <RFC 3339>")?;
     let matcher = matcher.trim();
     if matcher.is_empty() || !matcher.chars().all(is_plain) {
         return Err("the matcher is empty or has characters that cannot be seen");
+    }
+    // A word that nobody knows would be part of a glob that matches nobody: a line in force that denies no one.
+    let word = matcher.split_once('=').map(|(word, _)| word);
+    if word.is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()) && !NAME_KINDS.contains(&word)) {
+        return Err("a name is cn=, o=, ou=, dns=, email=, uri= or spiffe= and a glob, or a glob alone");
     }
     let before = OffsetDateTime::parse(before.trim(), &Rfc3339)
         .map_err(|_| "the moment is not RFC 3339, as in 2026-01-02T03:04:05Z")?;
@@ -214,6 +222,18 @@ mod tests {
         let (entries, faults) = parse_list(format!("sha256:{}", &HEX[..63]).as_bytes());
         assert!(entries.is_empty());
         assert_eq!(faults.len(), 1);
+    }
+
+    /// As part of a glob the word would match nobody: a denial that was accepted and denies no one.
+    #[test]
+    fn a_word_that_nobody_knows_is_no_name() {
+        let is_read = |matcher: &str| format!("name:{matcher} before 2026-01-02T03:04:05Z").parse::<DenyRule>().is_ok();
+        for unknown in ["pin=alice", "ca=clients", "fingerprint=sha256:00", "serial=*", "CN=a", "=a"] {
+            assert!(!is_read(unknown), "{unknown}");
+        }
+        for known in ["cn=a", "spiffe=spiffe://x/*", "https://x/?a=b", "a glob"] {
+            assert!(is_read(known), "{known}");
+        }
     }
 
     #[test]

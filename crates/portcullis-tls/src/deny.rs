@@ -76,8 +76,9 @@ impl DenyList {
     }
 }
 
-/// `cn=`, `o=`, `ou=`, `dns=`, `email=` or `uri=` and a glob for names of that kind; without, a glob for any common or
-/// alternative name.
+/// `cn=`, `o=`, `ou=`, `dns=`, `email=`, `uri=` or `spiffe=` and a glob for names of that kind; without, a glob for any
+/// common or alternative name. Case never counts: the policy does not look at it in DNS names and in the domain of an e-mail
+/// address, and what it lets in a line here must be able to keep out.
 #[derive(Debug, Clone)]
 struct NameMatcher {
     kind: Option<NameKind>,
@@ -103,13 +104,13 @@ impl NameMatcher {
                 "ou" => NameKind::OrganizationalUnit,
                 "dns" => NameKind::Dns,
                 "email" => NameKind::Email,
-                "uri" => NameKind::Uri,
+                "uri" | "spiffe" => NameKind::Uri,
                 _ => return None,
             })
         };
         match text.split_once('=').and_then(|(word, glob)| Some((kind(word)?, glob))) {
-            Some((kind, glob)) => Self { kind: Some(kind), glob: glob.to_owned() },
-            None => Self { kind: None, glob: text.to_owned() },
+            Some((kind, glob)) => Self { kind: Some(kind), glob: glob.to_lowercase() },
+            None => Self { kind: None, glob: text.to_lowercase() },
         }
     }
 
@@ -130,6 +131,6 @@ impl NameMatcher {
             None => !matches!(kind, NameKind::Organization | NameKind::OrganizationalUnit),
         };
         let mut names = common_names.chain(organizations).chain(units).chain(alt_names);
-        names.any(|(kind, text)| is_meant(kind) && glob(&self.glob, text))
+        names.any(|(kind, text)| is_meant(kind) && glob(&self.glob, &text.to_lowercase()))
     }
 }

@@ -180,10 +180,14 @@ fn names_of_every_kind() {
         "email=ci@mail.test",
         "o=Builders",
         "ou=Night*",
+        // Certificates are often made with the case of the request, and the policy does not look at it.
+        "dns=CI-7.Test",
+        "email=CI@MAIL.test",
+        "spiffe=spiffe://test/host/*",
     ] {
         denies(&root(), &before(matcher, 1), &leaf);
     }
-    for matcher in ["machine", "cn=ci-7.test", "dns=machine seven", "Builders", "o=Night shift", "serial=*", "cn="] {
+    for matcher in ["machine", "cn=ci-7.test", "dns=machine seven", "Builders", "o=Night shift", "cn="] {
         spares(&root(), &before(matcher, 1), &leaf);
     }
 }
