@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use portcullis_certs::state_dir::StateDir;
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir};
-use portcullis_certs::{Certificate, glob};
+use portcullis_certs::{AltName, Certificate, CertificateFacts, glob};
 use portcullis_pki::{Authority, ClientRequest, KeySource, issue_client, latest_cut_off};
 use portcullis_server::Config;
 use time::{Duration, OffsetDateTime};
@@ -83,13 +83,21 @@ pub(crate) fn is_denied(config: &Config, certificate: &Certificate) -> bool {
     denied(config).iter().any(|entry| match &entry.rule {
         DenyRule::Certificate(fingerprint) => *fingerprint == certificate.fingerprint(),
         DenyRule::Key(key) => *key == facts.key_hash,
-        DenyRule::Name { matcher, before } => {
-            let name = matcher.strip_prefix("cn=");
-            facts.not_before < *before
-                && name.is_some_and(|name| facts.subject.common_names().any(|own| glob(name, own)))
-        }
-        DenyRule::Serial { .. } => false,
+        DenyRule::Name { matcher, before } => facts.not_before < *before && bears(facts, matcher),
+        // Whose serial it is does not matter: 128 random bits are nobody else's.
+        DenyRule::Serial { serial, .. } => *serial == facts.serial,
     })
+}
+
+/// Whether a name of any kind is the one meant: what is taken for denied too easily costs a new key, and nothing else.
+fn bears(facts: &CertificateFacts, matcher: &str) -> bool {
+    let kind = matcher.split_once('=').filter(|(word, _)| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let name = kind.map_or(matcher, |(_, name)| name).to_lowercase();
+    let alt_names = facts.alt_names.iter().filter_map(|alt| match alt {
+        AltName::Dns(text) | AltName::Email(text) | AltName::Uri(text) => Some(text.as_str()),
+        AltName::Ip(_) | AltName::Other(_) => None,
+    });
+    facts.subject.common_names().chain(alt_names).any(|own| glob(&name, &own.to_lowercase()))
 }
 
 /// When a new certificate may begin at the earliest, lest a cut-off denies it too.
