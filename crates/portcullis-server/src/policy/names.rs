@@ -199,11 +199,15 @@ fn uris(facts: &CertificateFacts) -> Vec<&str> {
 }
 
 /// `https://example.org/ci/../admin` reads as one thing and means another (RFC 3986 §6.2.2), and so does a separator that
-/// is written `%2f` or `\`.
+/// is written `%2f` or `\`. An authority ends at the first `/`: in `https://evil.test?.example.org/ci` it has ended before
+/// what looks like its domain.
 fn reads_one_way(uri: &str) -> bool {
+    let authority = uri.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
     let has_dots = uri.split(['/', '?', '#']).any(|segment| matches!(segment, "." | ".."));
     let lower = uri.to_ascii_lowercase();
-    !has_dots && !["%2e", "%2f", "%5c", "%00", "\\"].iter().any(|hidden| lower.contains(hidden))
+    !has_dots
+        && !authority.contains(['?', '#', '@'])
+        && !["%2e", "%2f", "%5c", "%00", "\\"].iter().any(|hidden| lower.contains(hidden))
 }
 
 /// SPIFFE-ID §2: lower-case trust domain, then a path of plain segments; nothing else, and never percent-encoded. A
@@ -266,6 +270,16 @@ fn email_pattern(text: &str) -> Option<Pattern> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_authority_ends_at_the_first_slash() {
+        for uri in ["https://ci.example.org/a?b#c@d", "urn:uuid:1", "https://example.org"] {
+            assert!(reads_one_way(uri), "{uri}");
+        }
+        for hidden in ["https://evil.test?.example.org/ci", "https://evil.test#.example.org/ci", "https://a@b/ci"] {
+            assert!(!reads_one_way(hidden), "{hidden}");
+        }
+    }
 
     #[test]
     fn spiffe_ids() {
