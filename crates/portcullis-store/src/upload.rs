@@ -160,6 +160,12 @@ impl Store {
             _ => Err(StoreError::UploadUnknown { id: *id }),
         }
     }
+
+    /// Whether an upload of this name is open, whoever it belongs to: for whoever has to know before any lock or disk is
+    /// touched. A look into memory; what it says may be over a moment later, and only [`Store::resume_upload`] knows.
+    pub fn lists_upload(&self, id: &UploadId) -> bool {
+        self.inner.uploads.tables().open.contains(id)
+    }
 }
 
 impl Store {

@@ -69,6 +69,24 @@ fn an_upload_goes_on_after_a_restart() {
 }
 
 #[test]
+fn an_upload_is_listed_while_it_is_open() {
+    let mut fixture = Fixture::new();
+    let listed = |fixture: &Fixture, id: &UploadId| fixture.store().lists_upload(id);
+    let [cancelled, finished] = [b"one ", b"two "].map(|content| begin(fixture.store(), content));
+    let stranger = UploadId::from_bytes([7; 16]);
+    assert_eq!([&cancelled, &finished, &stranger].map(|id| listed(&fixture, id)), [true, true, false]);
+    fixture.reopen();
+    assert!(listed(&fixture, &finished), "also after a restart");
+    fixture.store().resume_upload(&name("team/app"), &cancelled, OWNER).unwrap().cancel().unwrap();
+    finish(&fixture, &finished, b"more", b"two more");
+    assert_eq!([&cancelled, &finished].map(|id| listed(&fixture, id)), [false, false]);
+    // Nobody becomes listed by being asked for.
+    assert_unknown(status(&fixture, &stranger));
+    assert_unknown(fixture.store().resume_upload(&name("team/app"), &stranger, OWNER));
+    assert!(!listed(&fixture, &stranger));
+}
+
+#[test]
 fn an_upload_is_there_before_its_first_byte() {
     let mut fixture = Fixture::new();
     let id = fixture.store().start_upload(&name("team/app"), Algorithm::Sha256, OWNER).unwrap().id();
