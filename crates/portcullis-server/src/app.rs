@@ -15,7 +15,7 @@ use crate::api::blobs::CONTENT_DIGEST;
 use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::{Limits, MissingChildren};
-use crate::error::ApiError;
+use crate::error::{ApiError, DockerChallenge};
 use crate::events::operation::Operation;
 use crate::events::{Answered, Events};
 use crate::exchange::{AnswerBody, Exchange};
@@ -63,7 +63,8 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
         Ok((generation, Caller::Anonymous)) if is_base && !generation.policy.knows_anonymous() => {
             exchange.is_by("anonymous".to_owned());
             let host = typed_host(&head.uri, &head.headers, generation.tls.chain().first(), app.port);
-            Err(ApiError::Unauthorized(Reason::no_certificate(&host)))
+            let also = DockerChallenge::new(&head.headers, &host);
+            Err(ApiError::Unauthorized { reason: Reason::no_certificate(&host), also })
         }
         Ok((_, caller)) => {
             exchange.is_by(Described(&caller).to_string());
@@ -149,7 +150,7 @@ impl App {
 fn refuse(error: ApiError, is_base: bool) -> Response<ResponseBody> {
     let ends = matches!(error, ApiError::Denied(Denied::Refused { .. }));
     let error = match error {
-        ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized(reason),
+        ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized { reason, also: None },
         error => error,
     };
     let mut response = error.into_response();

@@ -1,8 +1,11 @@
 //! The only place where an error becomes a status and an OCI error body.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use portcullis_oci::{Digest, ErrorBody, ErrorCode, ManifestError, ManifestReference, RouteError};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use portcullis_oci::{Digest, Endpoint, ErrorBody, ErrorCode, ManifestError, ManifestReference, RouteError};
 use portcullis_store::StoreError;
 use serde_json::{Value, json};
 
@@ -14,6 +17,9 @@ use crate::reason::Reason;
 const REASON: HeaderName = HeaderName::from_static("portcullis-reason");
 /// RFC 9110 §11.6.1 wants a challenge with a 401. No engine knows this scheme: each gives up and shows the message.
 const CHALLENGE: &str = "Mutual realm=\"client certificate\"";
+
+/// The longest reason phrase, in bytes: nginx in front of us takes 4 KiB of status line and headers.
+const MAX_PHRASE: usize = 1024;
 
 /// How many digests an error names.
 const LISTED: usize = 100;
@@ -29,8 +35,8 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Stranger(Reason),
     /// The same on `/v2/`, where engines ask whether they may come in at all: with 403 there they lose the message.
-    #[error("{0}")]
-    Unauthorized(Reason),
+    #[error("{reason}")]
+    Unauthorized { reason: Reason, also: Option<DockerChallenge> },
     #[error("blob {digest} is not in this repository")]
     BlobUnknown { digest: Digest },
     #[error("manifest {reference} is not in this repository")]
@@ -91,7 +97,7 @@ impl ApiError {
             Self::Route(error) => route_status(error),
             Self::Denied(Denied::ReadOnly) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
             Self::Denied(_) | Self::Stranger(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
-            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
+            Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
             Self::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
             Self::NameUnknown => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),
@@ -125,12 +131,24 @@ impl ApiError {
         } else {
             self.to_string()
         };
+        let phrase = if self.is_refusal() { phrase(status, &message) } else { None };
         let body = ErrorBody::new(code, message, self.detail()).to_json();
         let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = status;
+        phrase.map(|phrase| response.extensions_mut().insert(phrase));
         self.add_headers(&mut response);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+
+    /// Whether the message tells a peer why it may not.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Stranger(_)
+                | Self::Unauthorized { .. }
+                | Self::Denied(Denied::NotAllowed { .. } | Denied::Refused { .. })
+        )
     }
 
     fn detail(&self) -> Value {
@@ -140,7 +158,9 @@ impl ApiError {
             Self::Denied(Denied::NotAllowed { reason, action, repository }) => {
                 json!({ "reason": reason.code(), "action": action.as_str(), "repository": repository.as_str() })
             }
-            Self::Denied(Denied::Refused { reason, .. }) | Self::Stranger(reason) | Self::Unauthorized(reason) => {
+            Self::Denied(Denied::Refused { reason, .. })
+            | Self::Stranger(reason)
+            | Self::Unauthorized { reason, .. } => {
                 json!({ "reason": reason.code() })
             }
             _ => Value::Null,
@@ -179,9 +199,12 @@ impl ApiError {
             Self::Stranger(reason) => {
                 headers.insert(REASON, HeaderValue::from_static(reason.code()));
             }
-            Self::Unauthorized(reason) => {
+            Self::Unauthorized { reason, also } => {
                 headers.insert(REASON, HeaderValue::from_static(reason.code()));
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+                if let Some(DockerChallenge(challenge)) = also {
+                    headers.append(WWW_AUTHENTICATE, header(challenge));
+                }
             }
             _ => {}
         }
@@ -196,6 +219,29 @@ pub(crate) fn upload_range(offset: u64) -> String {
 /// A header of text that was made here: digests, names and numbers, all visible ASCII by their grammars.
 pub(crate) fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// What makes `docker login` print the message. moby's `loginV2` (registry/auth.go) drops the answer to its own request,
+/// and shows the error body of a token server: so docker, and nobody else, is sent to `/v2/` for a token, which answers
+/// as before. What it sends there, the password that was typed for this registry, comes to this registry and is not read.
+#[derive(Debug)]
+pub(crate) struct DockerChallenge(String);
+
+impl DockerChallenge {
+    /// For a client that says it is docker, and calls this registry `host`.
+    pub(crate) fn new(request: &HeaderMap, host: &str) -> Option<Self> {
+        let is_docker = request.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"docker/"));
+        let (_, base) = Endpoint::Base.to_request();
+        is_docker.then(|| Self(format!("Bearer realm=\"https://{host}{base}\",service=\"{host}\"")))
+    }
+}
+
+/// The sentence on the status line, for those who read no body: `ctr` prints Go's `Response.Status`, which is that line
+/// (containerd remotes/docker/errors). RFC 9112 §4 lets it be any text; HTTP/2 has none.
+fn phrase(status: StatusCode, message: &str) -> Option<ReasonPhrase> {
+    let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let text = format!("{}: {message}", status.canonical_reason()?);
+    ReasonPhrase::try_from(text.chars().map(visible).take(MAX_PHRASE).collect::<String>()).ok()
 }
 
 fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
@@ -257,5 +303,19 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_line_is_visible_ascii_and_bounded() {
+        let text =
+            |message: &str| String::from_utf8(phrase(StatusCode::FORBIDDEN, message).unwrap().as_bytes().to_vec());
+        assert_eq!(text("CN=Zoë\r\nSet-Cookie: a=b").unwrap(), "Forbidden: CN=Zo???Set-Cookie: a=b");
+        assert_eq!(text(&"x".repeat(MAX_PHRASE - "Forbidden: ".len())).unwrap().len(), MAX_PHRASE);
+        assert_eq!(text(&"x".repeat(MAX_PHRASE)).unwrap().len(), MAX_PHRASE);
     }
 }

@@ -27,7 +27,7 @@ use crate::accept::Stream;
 use crate::api::base;
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::error::ApiError;
+use crate::error::{ApiError, DockerChallenge};
 use crate::events::operation::Operation;
 use crate::generation::Generation;
 use crate::reason::{Reason, typed_host};
@@ -68,10 +68,13 @@ impl Stranger {
 
     fn answer(&self, app: &App, request: &Request<Incoming>) -> Response<ResponseBody> {
         let endpoint = Endpoint::parse(request.method(), request.uri().path(), request.uri().query());
-        let reason = self.reason(&typed_host(request.uri(), request.headers(), self.own_certificate(), self.port));
+        let host = typed_host(request.uri(), request.headers(), self.own_certificate(), self.port);
+        let reason = self.reason(&host);
         let operation = Operation::of(&endpoint);
         let error = match endpoint {
-            Ok(Endpoint::Base) => ApiError::Unauthorized(reason),
+            Ok(Endpoint::Base) => {
+                ApiError::Unauthorized { reason, also: DockerChallenge::new(request.headers(), &host) }
+            }
             _ => ApiError::Stranger(reason),
         };
         let mut response = error.into_response();
