@@ -37,6 +37,8 @@ const NEEDS: &[Need] = &[
     need("nginx-light", "nginx"),
     need("curl", "curl"),
     need("openssl", "openssl"),
+    // Answers a server's disk calls with errors.
+    need("strace", "strace"),
     // Their namespaces.
     need("iproute2", "ip"),
     need("util-linux", "nsenter"),

@@ -88,7 +88,7 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
         Err(error) => {
             body.discard().await;
             denied = app.note_denied(peer, exchange.who(), &error);
-            refuse(error, is_base)
+            refuse(error, &operation, is_base)
         }
     };
     if head.method == Method::HEAD {
@@ -133,9 +133,12 @@ impl App {
     }
 
     /// A place among the requests under way, for which `request_wait` is waited. What goes on with an open upload needs
-    /// none: there are `open_uploads` of them at most, each with one writer, and the bytes that came would be lost.
+    /// none: there are `open_uploads` of them at most, each with one writer, and the bytes that came would be lost. By a
+    /// name that no open upload has nobody gets past the others.
     async fn slot(&self, endpoint: &Result<Endpoint, RouteError>) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        if let Ok(Endpoint::AppendUpload { .. } | Endpoint::FinishUpload { .. }) = endpoint {
+        if let Ok(Endpoint::AppendUpload { id, .. } | Endpoint::FinishUpload { id, .. }) = endpoint
+            && self.store.lists_upload(id)
+        {
             return Ok(None);
         }
         let place = Arc::clone(&self.requests).acquire_owned();
@@ -147,13 +150,13 @@ impl App {
 }
 
 /// The answer to a request that cannot be done.
-fn refuse(error: ApiError, is_base: bool) -> Response<ResponseBody> {
+fn refuse(error: ApiError, operation: &Operation, is_base: bool) -> Response<ResponseBody> {
     let ends = matches!(error, ApiError::Denied(Denied::Refused { .. }));
     let error = match error {
         ApiError::Denied(Denied::Refused { reason, .. }) if is_base => ApiError::Unauthorized { reason, also: None },
         error => error,
     };
-    let mut response = error.into_response();
+    let mut response = error.into_response(operation);
     if ends {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response.extensions_mut().insert(EndConnection);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::access::Denied;
 use crate::body::ResponseBody;
+use crate::events::operation::Operation;
 use crate::reason::Reason;
 
 /// The word of a refusal, for programs; the error code has to be one of the specification's.
@@ -122,15 +123,14 @@ impl ApiError {
         }
     }
 
-    /// The answer. What went wrong inside is logged here, once, and not told to the peer.
-    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+    /// The answer to a request about `operation`. What went wrong inside is logged here, once, with the path, which the
+    /// peer is not told.
+    pub(crate) fn into_response(self, operation: &Operation) -> Response<ResponseBody> {
         let (status, code) = self.status();
-        let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = %Chain(&self), "a request failed");
-            "the registry could not do this; its log says why".to_owned()
-        } else {
-            self.to_string()
-        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = %Chain(&self), about = operation.object(), "a request failed");
+        }
+        let message = self.message(operation);
         let phrase = if self.is_refusal() { phrase(status, &message) } else { None };
         let body = ErrorBody::new(code, message, self.detail()).to_json();
         let mut response = Response::new(ResponseBody::full(body));
@@ -149,6 +149,31 @@ impl ApiError {
                 | Self::Unauthorized { .. }
                 | Self::Denied(Denied::NotAllowed { .. } | Denied::Refused { .. })
         )
+    }
+
+    /// What the peer is told. Where the disk failed: what was tried, on what of the peer's own, and what the kernel said;
+    /// never where it lies.
+    fn message(&self, operation: &Operation) -> String {
+        match self {
+            Self::Store(error @ StoreError::Io { action, .. }) => format!(
+                "the registry's disk failed at {} ({action}: {}); nothing was acknowledged. Whoever runs the registry finds \
+                 the file in its log: check that disk and the kernel's log (dmesg)",
+                operation.object(),
+                error.cause().unwrap_or_default(),
+            ),
+            Self::Store(error @ StoreError::ReadOnly { .. }) => format!(
+                "the registry takes nothing for {} since its disk failed to sync: {}; pulls go on, and pushes do again when \
+                 the disk takes a test write. Whoever runs the registry: `portcullis status` names the file; check that \
+                 disk and the kernel's log (dmesg)",
+                operation.object(),
+                error.cause().unwrap_or_default(),
+            ),
+            Self::Store(StoreError::Locked { .. } | StoreError::Collecting) | Self::Task(_) => format!(
+                "the registry failed at {}, by a fault of its own and not of the disk: its log says which",
+                operation.object(),
+            ),
+            error => error.to_string(),
+        }
     }
 
     fn detail(&self) -> Value {
@@ -268,8 +293,10 @@ fn store_status(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::UploadBusy { .. } => (StatusCode::CONFLICT, ErrorCode::BlobUploadInvalid),
         StoreError::TooManyUploads { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
         StoreError::TagImmutable { .. } => (StatusCode::FORBIDDEN, ErrorCode::Denied),
-        StoreError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unknown),
-        StoreError::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown),
+        // RFC 4918 §11.5: the server cannot store what it would need to, for a time. Pulls go on, so 503 would be wrong.
+        StoreError::NoSpace { .. } | StoreError::ReadOnly { .. } => {
+            (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unknown)
+        }
         StoreError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         StoreError::BlobInUse { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
         StoreError::Io { .. } | StoreError::Locked { .. } | StoreError::Collecting => {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::{Access, Disk};
-use crate::error::{SpaceLimit, StoreError};
+use crate::error::{SpaceLimit, StoreError, kernel_text};
 use crate::layout;
 
 /// How many directories are remembered as durable. Forgetting one costs a needless sync.
@@ -43,6 +43,7 @@ pub(crate) struct Durable<D> {
 #[derive(Debug)]
 struct Failure {
     reason: String,
+    cause: String,
     last_probe: Option<Instant>,
 }
 
@@ -246,12 +247,13 @@ impl<D: Disk> Durable<D> {
                     return Ok(());
                 }
                 Err(error) => {
-                    known.reason = error.to_string();
+                    known.reason = format!("a probe cannot be written and synced: {error}");
+                    known.cause = kernel_text(&error);
                     known.last_probe = Some(Instant::now());
                 }
             }
         }
-        Err(StoreError::ReadOnly { reason: known.reason.clone() })
+        Err(StoreError::ReadOnly { reason: known.reason.clone(), cause: known.cause.clone() })
     }
 
     /// Why nothing is written at the moment.
@@ -332,7 +334,8 @@ impl<D: Disk> Durable<D> {
         let reason = format!("cannot sync {}: {error}", self.root.join(path).display());
         tracing::error!(%reason, "a sync failed: nothing is written until a probe succeeds");
         self.settled().clear();
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure { reason, last_probe: None });
+        let failure = Failure { reason, cause: kernel_text(&error), last_probe: None };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
         self.failed.store(true, Ordering::Release);
         self.fault("sync", path)(error)
     }

@@ -39,8 +39,10 @@ pub enum StoreError {
     /// A sync failed and the probe that would end the read-only state fails too.
     #[error("the store is read-only since a sync failed ({reason}): check the disk and the kernel's log")]
     ReadOnly {
-        /// What the kernel said.
+        /// What failed and what the kernel said, with the path.
         reason: String,
+        /// What the kernel said, alone.
+        cause: String,
     },
     /// A collection runs already: there is one at a time.
     #[error("a garbage collection runs already")]
@@ -89,6 +91,34 @@ pub enum StoreError {
         /// What the bytes have.
         actual: Box<Digest>,
     },
+}
+
+impl StoreError {
+    /// What the kernel said when a disk call failed, alone: the path says where the data lies, which is not for everybody
+    /// who may push. `None` for every other error.
+    ///
+    /// ```
+    /// use portcullis_store::StoreError;
+    ///
+    /// let source = std::io::Error::from_raw_os_error(5);
+    /// let error = StoreError::Io { action: "sync", path: "/srv/data/x".into(), source };
+    /// assert_eq!(error.cause().as_deref(), Some("Input/output error (os error 5)"));
+    /// ```
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => Some(kernel_text(source)),
+            Self::ReadOnly { cause, .. } => Some(cause.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// An error of the kernel in its own words; whatever else was put into one may hold a path.
+pub(crate) fn kernel_text(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code).to_string(),
+        None => error.kind().to_string(),
+    }
 }
 
 /// What ran out.

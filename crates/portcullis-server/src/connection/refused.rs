@@ -77,7 +77,7 @@ impl Stranger {
             }
             _ => ApiError::Stranger(reason),
         };
-        let mut response = error.into_response();
+        let mut response = error.into_response(&operation);
         if request.method() == Method::HEAD {
             *response.body_mut() = ResponseBody::Empty;
         }

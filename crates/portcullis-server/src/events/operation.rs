@@ -104,6 +104,16 @@ impl Operation {
         self.reference.as_deref()
     }
 
+    /// What it is about, as the peer named it: `team/app:v1`, `team/app@sha256:…`, `team/app`, or the registry.
+    pub(crate) fn object(&self) -> String {
+        match (&self.repository, &self.reference) {
+            (Some(repository), Some(digest)) if digest.contains(':') => format!("{repository}@{digest}"),
+            (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
+            (Some(repository), None) => repository.clone(),
+            (None, _) => "the registry".to_owned(),
+        }
+    }
+
     fn new(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, repository: None, reference: None }
     }

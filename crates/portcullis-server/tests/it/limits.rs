@@ -31,12 +31,18 @@ async fn requests_under_way() {
         let conn = site.admin().connect(protocol).await;
         let path = format!("/v2/team/app/blobs/{}", conn.push_blob("team/app", &random_bytes(1, 32 << 20)).await);
         let location = conn.start_upload("team/app").await;
+        let ended = conn.start_upload("team/app").await;
+        conn.delete(&ended).await.expect(204);
         let holders = [site.admin().connect(protocol).await, site.admin().connect(protocol).await];
         let first = hold(&holders[0], &path).await;
         conn.get("/v2/").await.expect(200);
         let second = hold(&holders[1], &path).await;
         assert_too_many(conn.get("/v2/").await);
         assert_too_many(conn.post("/v2/team/app/blobs/uploads/", "").await);
+        // Nobody gets past by the name of an upload that there is not, or no longer.
+        assert_too_many(conn.patch(&ended, "one ").await);
+        assert_too_many(conn.put(&format!("{ended}?digest={}", sha256(b"x")), "x").await);
+        assert_too_many(conn.patch("/v2/team/app/blobs/uploads/00112233-4455-6677-8899-aabbccddeeff", "one ").await);
         // What was begun goes on: its bytes would be lost.
         conn.patch(&location, "one ").await.expect(202);
         conn.put(&format!("{location}?digest={}", sha256(b"one two")), "two").await.expect(201);

@@ -25,6 +25,7 @@ mod distribution;
 mod docker_page;
 mod doctor;
 mod engines;
+mod failing_disk;
 mod fixture;
 mod fsck;
 mod full_disk;

@@ -150,6 +150,11 @@ impl<'m> Registry<'m> {
         self.start_again();
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// The most memory the server had at once since it was started, in KiB (`VmHWM`).
     #[track_caller]
     pub(crate) fn peak_memory(&self) -> u64 {
