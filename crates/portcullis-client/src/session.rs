@@ -239,6 +239,15 @@ impl Response {
         self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
+    pub(crate) fn all_headers(&self) -> &HeaderMap {
+        self.inner.headers()
+    }
+
+    /// The body, to be read without the deadlines of [`Response::chunk`], with the host and what it may idle.
+    pub(crate) fn into_body(self) -> (reqwest::Body, RegistryHost, Duration) {
+        (self.inner.into(), self.host, self.idle)
+    }
+
     /// The address that answered.
     pub(crate) fn url(&self) -> &Url {
         self.inner.url()

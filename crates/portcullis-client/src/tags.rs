@@ -57,7 +57,7 @@ impl Client {
     }
 
     /// Where the list goes on, if it does; absolute or relative to the address that answered.
-    fn next_page(&self, response: &Response) -> Result<Option<Url>, ClientError> {
+    pub(crate) fn next_page(&self, response: &Response) -> Result<Option<Url>, ClientError> {
         for value in response.headers(&LINK) {
             let bad = || {
                 let value = value.chars().take(200).collect();

@@ -61,6 +61,19 @@ enum UploadError<F> {
     Client(ClientError),
 }
 
+impl UploadLocation {
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Where the upload is finished (distribution spec end-6).
+    pub(crate) fn finishing(&self, digest: &Digest) -> Url {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        url
+    }
+}
+
 impl Client {
     /// Begins an upload.
     pub async fn start_upload(
@@ -151,7 +164,7 @@ impl Client {
         self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await
     }
 
-    fn upload_location(&self, response: &Response) -> Result<UploadLocation, ClientError> {
+    pub(crate) fn upload_location(&self, response: &Response) -> Result<UploadLocation, ClientError> {
         let target = location(response)?;
         if !self.session().owns(&target) {
             let origin = target.origin().ascii_serialization();
@@ -167,8 +180,7 @@ impl Client {
         pieces: mpsc::Receiver<Result<Bytes, F>>,
         progress: &Progress,
     ) -> Result<(), UploadError<F>> {
-        let mut url = upload.0.clone();
-        url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
+        let url = upload.finishing(&descriptor.digest);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         // Known in advance, and said so: some registries refuse a PUT in chunks.

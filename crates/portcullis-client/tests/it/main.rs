@@ -10,6 +10,7 @@ mod image;
 mod outside;
 mod proxy;
 mod redirect;
+mod relay;
 mod site;
 mod stub;
 mod tags;
