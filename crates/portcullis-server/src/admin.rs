@@ -74,6 +74,14 @@ pub enum AdminError {
         /// The socket.
         socket: PathBuf,
     },
+    /// The server could not do it.
+    #[error("the server at {} cannot do this: {reason}", socket.display())]
+    Failed {
+        /// The socket.
+        socket: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The conversation failed.
     #[error("the server at {} did not answer: {reason}", socket.display())]
     NoAnswer {
@@ -120,12 +128,12 @@ pub async fn why(socket: &Path, fingerprint: Fingerprint) -> Result<Why, AdminEr
 /// Has the server behind `socket` make one step of a check of its store.
 ///
 /// # Errors
-/// [`AdminError::NotRunning`] when there is none, [`AdminError::NoAnswer`] also when its disk fails.
+/// [`AdminError::NotRunning`] when there is none, [`AdminError::Failed`] when its disk fails.
 pub async fn fsck(socket: &Path, step: &Step) -> Result<Outcome, AdminError> {
     // Plain data of texts and numbers always serialises.
     let step = serde_json::to_vec(step).unwrap_or_default();
     let outcome: Result<Outcome, String> = ask(socket, Method::POST, FSCK, step).await?;
-    outcome.map_err(|reason| AdminError::NoAnswer { socket: socket.to_owned(), reason })
+    outcome.map_err(|reason| AdminError::Failed { socket: socket.to_owned(), reason })
 }
 
 /// Has the server behind `socket` begin a garbage collection, unless one runs already.
@@ -146,12 +154,15 @@ pub async fn gc(socket: &Path) -> Result<GcStatus, AdminError> {
 }
 
 /// Has the server behind `socket` begin no collection for `time`, a week at most; zero ends the pause. The one under way
-/// ends after its present step: [`GcStatus::running`] says when it has.
+/// ends after its present step: [`GcStatus::running`] says when it has. The pause outlives the server.
 ///
 /// # Errors
-/// [`AdminError::NotRunning`] when there is no server, and so nothing that collects.
+/// [`AdminError::NotRunning`] when there is no server; [`AdminError::Failed`] when the pause cannot be written: it holds
+/// until the server stops then.
 pub async fn pause_gc(socket: &Path, time: Duration) -> Result<GcStatus, AdminError> {
-    ask(socket, Method::POST, GC_PAUSE, time.as_secs().to_string().into_bytes()).await
+    let paused: Result<GcStatus, String> =
+        ask(socket, Method::POST, GC_PAUSE, time.as_secs().to_string().into_bytes()).await?;
+    paused.map_err(|reason| AdminError::Failed { socket: socket.to_owned(), reason })
 }
 
 async fn ask<T: for<'de> Deserialize<'de>>(
@@ -238,7 +249,14 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
         (true, &Method::POST, GC) => json(&inside.collector.start(Removal::Real)),
         (true, &Method::POST, GC_DRY_RUN) => json(&inside.collector.start(Removal::DryRun)),
         (true, &Method::POST, GC_PAUSE) => match read_json::<u64>(request).await {
-            Some(seconds) => json(&inside.collector.pause(Duration::from_secs(seconds))),
+            Some(seconds) => {
+                let pause = move || inside.collector.pause(Duration::from_secs(seconds));
+                let paused = tokio::task::spawn_blocking(pause).await;
+                paused.map_or_else(
+                    |_| empty(StatusCode::INTERNAL_SERVER_ERROR),
+                    |paused| json(&paused.map_err(|error| Chain(&error).to_string())),
+                )
+            }
             None => empty(StatusCode::BAD_REQUEST),
         },
         (true, &Method::POST, RELOAD) => {

@@ -1,4 +1,5 @@
-//! Throws away the uploads that nobody goes on with; in read-only mode none, so that the data can be copied.
+//! Throws away the uploads that nobody goes on with; in read-only mode and while collections are
+//! paused none, so that the data can be copied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +7,8 @@ use std::time::Duration;
 use portcullis_store::Store;
 use tokio::sync::watch;
 
-use crate::config::Mode;
 use crate::error::Chain;
+use crate::gc::Stop;
 use crate::generation::Generations;
 
 /// Looks a few times within one `age`, at least once an hour, until `stop` turns true.
@@ -18,7 +19,7 @@ pub(crate) async fn run(store: Store, generations: Arc<Generations>, age: Durati
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(period) => {}
         }
-        if generations.current().mode == Mode::ReadOnly {
+        if Stop::now(&store, generations.current().mode).is_some() {
             continue;
         }
         let store = store.clone();

@@ -3,12 +3,13 @@
 //! What is garbage the store knows; here are the times, one collection after the other, and the report that people and
 //! scripts read.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use portcullis_oci::RepositoryName;
 pub use portcullis_store::Removal;
-use portcullis_store::{Collected, Listed, Obstacle, Store, Tally};
+use portcullis_store::{Collected, Listed, Obstacle, Store, StoreError, Tally};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -21,8 +22,6 @@ use crate::{ServerError, open_store, status};
 /// The first collection comes so soon after a start, or sooner if the interval is shorter: a server that is started anew
 /// every day must collect too.
 const FIRST: Duration = Duration::from_mins(15);
-/// The longest pause: whoever forgets one would fill the disk.
-const LONGEST_PAUSE: Duration = Duration::from_hours(24 * 7);
 /// How often the trash is looked into: when space gets short it is emptied at once.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -61,6 +60,87 @@ pub struct GcReport {
     pub more: bool,
     /// Why it ended early.
     pub failed: Option<String>,
+    /// How it ended; `None` while it runs.
+    #[serde(default)]
+    pub result: Option<GcResult>,
+}
+
+/// How a collection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GcResult {
+    /// It removed all that was garbage.
+    Done,
+    /// It went through, and something that is damaged or no repository kept it from removing all.
+    Held,
+    /// Somebody copies the data.
+    Paused,
+    /// `storage.mode` is `"read-only"`.
+    ReadOnly,
+    /// The server was stopped.
+    ServerStopped,
+    /// The disk, or the store.
+    Failed,
+}
+
+impl GcResult {
+    /// The word for it, in JSON and in `/metrics`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Held => "held",
+            Self::Paused => "paused",
+            Self::ReadOnly => "read_only",
+            Self::ServerStopped => "server_stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why nothing is removed at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    ServerStops,
+    /// In read-only mode nothing is removed, so that the data can be copied as it lies there.
+    ReadOnly,
+    /// For so many seconds more.
+    Paused(u64),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerStops => f.write_str("the server stops"),
+            Self::ReadOnly => f.write_str("storage.mode is \"read-only\": nothing is removed"),
+            Self::Paused(seconds) => {
+                write!(f, "collections are paused for another {seconds} s, while somebody copies the data")
+            }
+        }
+    }
+}
+
+impl Stop {
+    /// What holds for everything that is removed because it is old or unneeded, without a request: in this order, since
+    /// the first is what an operator has to change first.
+    pub(crate) fn now(store: &Store, mode: Mode) -> Option<Self> {
+        if mode == Mode::ReadOnly {
+            return Some(Self::ReadOnly);
+        }
+        paused(store).map(Self::Paused)
+    }
+
+    fn result(self) -> GcResult {
+        match self {
+            Self::ServerStops => GcResult::ServerStopped,
+            Self::ReadOnly => GcResult::ReadOnly,
+            Self::Paused(_) => GcResult::Paused,
+        }
+    }
+}
+
+/// A second that has begun counts.
+fn paused(store: &Store) -> Option<u64> {
+    store.paused().map(|left| left.as_secs().max(1))
 }
 
 /// Numbers of things.
@@ -139,8 +219,6 @@ pub(crate) struct Collector {
 struct State {
     count: u64,
     status: GcStatus,
-    /// Lost at a restart, like the collection that it holds up.
-    paused_until: Option<Instant>,
 }
 
 /// Collects without a server, in a data directory that no other process has; `progress` sees every step.
@@ -150,7 +228,25 @@ struct State {
 pub fn collect(config: &Config, removal: Removal, progress: impl FnMut(&GcReport)) -> Result<GcReport, ServerError> {
     let store = open_store(&Config { lock_wait: Duration::ZERO, ..config.clone() })?;
     let report = GcReport::begin(1, removal);
-    Ok(run_collection(&store, report, removal, progress, || reason_to_stop(config.mode, removal)))
+    Ok(run_collection(&store, report, removal, progress, || match removal {
+        Removal::Real => Stop::now(&store, config.mode),
+        Removal::DryRun => None,
+    }))
+}
+
+/// Pauses without a server, for the one that is started next too; zero ends the pause. The same data, and so the same
+/// lock, as [`collect`]; returns the seconds left.
+///
+/// # Errors
+/// [`portcullis_store::StoreError::Locked`] names the process that has it.
+pub fn pause(config: &Config, time: Duration) -> Result<Option<u64>, ServerError> {
+    let store = open_store(&Config { lock_wait: Duration::ZERO, ..config.clone() })?;
+    set_pause(&store, time)?;
+    Ok(paused(&store))
+}
+
+fn set_pause(store: &Store, time: Duration) -> Result<(), StoreError> {
+    if time.is_zero() { store.resume() } else { store.pause(time) }
 }
 
 /// The collections of a server, on their schedule from now on.
@@ -166,6 +262,12 @@ pub(crate) fn spawn(
         stop: stop.clone(),
         state: Mutex::default(),
     });
+    if let Some(seconds) = paused(store) {
+        tracing::info!(
+            seconds,
+            "nothing is collected for so long: somebody copies the data, or `gc --resume` was forgotten"
+        );
+    }
     tokio::spawn(run(Arc::clone(&collector), interval));
     collector
 }
@@ -182,8 +284,8 @@ async fn run(collector: Arc<Collector>, interval: Option<Duration>) {
         }
         wait = wait.map(|left| left.saturating_sub(step));
         if wait == Some(Duration::ZERO) {
-            collector.start(Removal::Real);
-            wait = interval;
+            // One that was due in a pause comes soon after it.
+            wait = if collector.start(Removal::Real).paused.is_some() { Some(LOOK) } else { interval };
         }
         let trash = Arc::clone(&collector);
         // Fails only when the runtime is ending.
@@ -194,14 +296,14 @@ async fn run(collector: Arc<Collector>, interval: Option<Duration>) {
 impl Collector {
     pub(crate) fn status(&self) -> GcStatus {
         let state = self.state();
-        GcStatus { paused: state.paused(), ..state.status.clone() }
+        GcStatus { paused: paused(&self.store), ..state.status.clone() }
     }
 
-    /// Begins no collection for so long, a week at most, and ends the one under way after its present step; zero ends
-    /// the pause. What removes nothing goes on.
-    pub(crate) fn pause(&self, time: Duration) -> GcStatus {
-        self.state().paused_until = Instant::now().checked_add(time.min(LONGEST_PAUSE)).filter(|_| !time.is_zero());
-        self.status()
+    /// Begins no collection for so long, a week at most, and ends the one under way after its present step; a server
+    /// that is started anew keeps to it. Zero ends the pause. What removes nothing goes on. Writes to the disk.
+    pub(crate) fn pause(&self, time: Duration) -> Result<GcStatus, StoreError> {
+        set_pause(&self.store, time)?;
+        Ok(self.status())
     }
 
     /// Begins a collection on the blocking pool, unless one runs.
@@ -210,7 +312,7 @@ impl Collector {
         if let Some(running) = &state.status.running {
             return GcStarted { number: running.number, begun: false, paused: None };
         }
-        if let (Removal::Real, Some(paused)) = (removal, state.paused()) {
+        if let (Removal::Real, Some(paused)) = (removal, paused(&self.store)) {
             return GcStarted { number: state.count, begun: false, paused: Some(paused) };
         }
         state.count += 1;
@@ -223,7 +325,9 @@ impl Collector {
 
     fn work(&self, report: GcReport, removal: Removal) {
         let tell = |report: &GcReport| self.state().status.running = Some(report.clone());
+        let begun = Instant::now();
         let report = run_collection(&self.store, report, removal, tell, || self.reason_to_stop(removal));
+        self.generations.events.counters.gc.ended(&report, begun.elapsed());
         match &report.failed {
             Some(reason) => tracing::error!(reason, "the garbage collection ended early"),
             None => tracing::info!(
@@ -246,6 +350,7 @@ impl Collector {
             match self.store.purge_trash() {
                 Ok(Tally { blobs: 0, .. }) => return,
                 Ok(purged) => {
+                    self.generations.events.counters.gc.purged(purged.into());
                     tracing::info!(blobs = purged.blobs, bytes = purged.bytes, "removed from the trash for good");
                 }
                 Err(error) => return tracing::error!(error = %Chain(&error), "the trash cannot be emptied"),
@@ -253,27 +358,19 @@ impl Collector {
         }
     }
 
-    fn reason_to_stop(&self, removal: Removal) -> Option<&'static str> {
+    fn reason_to_stop(&self, removal: Removal) -> Option<Stop> {
         if *self.stop.borrow() {
-            return Some("the server stops");
+            return Some(Stop::ServerStops);
         }
-        if removal == Removal::Real && self.state().paused().is_some() {
-            return Some("collections are paused");
+        match removal {
+            Removal::Real => Stop::now(&self.store, self.generations.current().mode),
+            Removal::DryRun => None,
         }
-        reason_to_stop(self.generations.current().mode, removal)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Only whole values are put in.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn paused(&self) -> Option<u64> {
-        let left = self.paused_until?.checked_duration_since(Instant::now())?;
-        // A second that has begun counts.
-        Some(left.as_secs() + 1)
     }
 }
 
@@ -287,23 +384,17 @@ impl GcStatus {
     }
 }
 
-/// In read-only mode nothing is removed, so that the data can be copied as it lies there.
-fn reason_to_stop(mode: Mode, removal: Removal) -> Option<&'static str> {
-    let refused = mode == Mode::ReadOnly && removal == Removal::Real;
-    refused.then_some("storage.mode is \"read-only\": nothing is removed")
-}
-
 fn run_collection(
     store: &Store,
     mut report: GcReport,
     removal: Removal,
     mut progress: impl FnMut(&GcReport),
-    reason_to_stop: impl Fn() -> Option<&'static str>,
+    reason_to_stop: impl Fn() -> Option<Stop>,
 ) -> GcReport {
     let done = store.collect(removal).and_then(|mut collection| {
         loop {
             if let Some(reason) = reason_to_stop() {
-                return Ok(Some(reason.to_owned()));
+                return Ok(Some(reason));
             }
             let goes_on = collection.step();
             report.fill(collection.so_far());
@@ -313,7 +404,12 @@ fn run_collection(
             }
         }
     });
-    report.failed = done.unwrap_or_else(|error| Some(Chain(&error).to_string()));
+    (report.result, report.failed) = match done {
+        Ok(Some(stop)) => (Some(stop.result()), Some(stop.to_string())),
+        Ok(None) if report.repositories_held > 0 || !report.strangers.is_empty() => (Some(GcResult::Held), None),
+        Ok(None) => (Some(GcResult::Done), None),
+        Err(error) => (Some(GcResult::Failed), Some(Chain(&error).to_string())),
+    };
     report.ended = Some(status::rfc3339(OffsetDateTime::now_utc()));
     report
 }

@@ -13,6 +13,7 @@
 //!   tmp/                                            emptied at every start
 //!   uploads/<uuid>/data                             the bytes so far
 //!   uploads/<uuid>/state                            JSON: whose it is, and how far it got
+//!   gc/pause                                        until when nothing is collected, in seconds since 1970
 //!   trash/<seconds since 1970>/<algorithm>-<hex>    blobs that were collected then, kept for a while
 //! ```
 //!
@@ -139,6 +140,11 @@ pub(crate) fn is_part_of_repository(name: &str) -> bool {
 /// What lies below some leading components of repository names; the empty path is the root of them all.
 pub(crate) fn repositories_below(path: &str) -> Prefix {
     if path.is_empty() { Prefix(REPOSITORIES.to_owned()) } else { Prefix(format!("{REPOSITORIES}/{path}")) }
+}
+
+/// The time until which nothing is collected.
+pub(crate) fn pause() -> Key {
+    Key(format!("{OURS}/gc/pause"))
 }
 
 pub(crate) fn upload(id: &UploadId) -> String {

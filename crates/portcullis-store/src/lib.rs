@@ -13,6 +13,7 @@ mod collect;
 pub mod fsck;
 mod immutable;
 mod manifest;
+mod pause;
 mod promise;
 mod referrers;
 mod tag;

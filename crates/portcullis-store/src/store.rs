@@ -17,6 +17,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
 use crate::immutable::ImmutableTags;
 use crate::local::LocalBackend;
+use crate::pause::Pause;
 use crate::promise::Promises;
 use crate::referrers::Referrers;
 use crate::tag_names::TagNames;
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) damaged: AtomicU64,
     pub(crate) referrers: Referrers,
     pub(crate) promises: Promises,
+    pub(crate) pause: Pause,
     pub(crate) tag_names: TagNames,
     pub(crate) immutable: ImmutableTags,
     pub(crate) sync_step: u64,
@@ -171,6 +173,7 @@ impl Store {
 
     pub(crate) fn on_backend(backend: Box<dyn Backend>, options: &StoreOptions) -> Result<Self, StoreError> {
         let uploads = OpenUploads::find(backend.as_ref(), options.open_uploads)?;
+        let pause = Pause::read(backend.as_ref())?;
         let locks = || std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
         let puts = std::iter::repeat_with(RwLock::default).take(LOCKS).collect();
         Ok(Self {
@@ -180,6 +183,7 @@ impl Store {
                 damaged: AtomicU64::new(0),
                 referrers: Referrers::new(options.cache_bytes / 2),
                 promises: Promises::default(),
+                pause,
                 tag_names: TagNames::new(options.cache_bytes / 2),
                 immutable: options.immutable.clone(),
                 sync_step: options.sync_step,

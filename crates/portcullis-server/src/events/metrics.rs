@@ -2,6 +2,8 @@
 //!
 //! No label ever carries a repository, an identity or anything else a peer chose: the number of series is fixed.
 
+mod gc;
+
 use std::fmt;
 
 use http::StatusCode;
@@ -13,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use time::{Duration, OffsetDateTime};
 
+use self::gc::GcCounters;
 use crate::generation::Generation;
 use crate::status::{self, Inside};
 
@@ -31,6 +34,7 @@ pub(crate) struct Counters {
     pub(crate) traffic: Traffic,
     pub(crate) reloads_accepted: Counter,
     pub(crate) reloads_refused: Counter,
+    pub(crate) gc: GcCounters,
 }
 
 /// Bytes of HTTP, after decryption.
@@ -130,6 +134,7 @@ impl Counters {
         page.register("trust_reloads", reloads, self.reloads_accepted.clone());
         let refused = "Times that changed files were refused and the generation before stayed in force";
         page.register("trust_reloads_refused", refused, self.reloads_refused.clone());
+        self.gc.register(page);
     }
 }
 
@@ -206,6 +211,14 @@ fn register_store(page: &mut Registry, inside: &Inside) {
     let damaged: Counter = Counter::default();
     damaged.inc_by(health.damaged);
     page.register("store_damaged", "Damaged links and manifests met, treated as absent", damaged);
+    let gc = inside.collector.status();
+    gauge(page, "gc_running", "1 while garbage is collected", usize::from(gc.running.is_some()));
+    gauge(
+        page,
+        "gc_paused",
+        "1 while no collection may begin: portcullis gc --pause",
+        usize::from(gc.paused.is_some()),
+    );
     gauge(page, "warnings", "What portcullis status calls degraded, in number", status::degraded(inside).len());
     gauge(page, "ready", "1 while /readyz answers 200", usize::from(status::not_ready(inside).is_empty()));
 }

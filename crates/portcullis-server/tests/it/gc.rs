@@ -6,17 +6,21 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use portcullis_oci::Digest;
-use portcullis_server::admin;
-use portcullis_server::gc::{GcCounts, GcReport, Removal};
-use portcullis_server::{Config, Server};
+use portcullis_server::gc::{GcCounts, GcReport, GcResult, Removal};
+use portcullis_server::{Config, Gc, Server};
+use portcullis_server::{admin, gc};
 use tokio::net::TcpListener;
 
 use crate::admin::status;
-use crate::fixture::{Home, Site, sha256, within};
+use crate::fixture::{Home, Site, sha256, until, within};
+use crate::metrics::{page, value};
 
 /// A server with a socket, and two blobs in `team/app` of which an image names one; both were pushed long ago.
 async fn with_garbage() -> (Site, PathBuf, Digest, Digest) {
-    let home = Home { top: "probe = \"off\"\n".to_owned(), ..Home::new() };
+    with_garbage_in(Home { top: "probe = \"off\"\n".to_owned(), ..Home::new() }).await
+}
+
+async fn with_garbage_in(home: Home) -> (Site, PathBuf, Digest, Digest) {
     let socket = home.path("run/admin.sock");
     let site = home.serve().await;
     let conn = site.admin().http1().await;
@@ -144,4 +148,145 @@ async fn the_schedule_is_kept() {
     .await;
     running.abort();
     assert!(home.stored().iter().all(|path| !path.to_string_lossy().contains(&unnamed.hex())));
+}
+
+/// What `docs/backup.md` promises to who copies the data: nothing goes, whatever happens to the server meanwhile.
+#[tokio::test]
+async fn a_pause_keeps_everything_and_outlives_the_server() {
+    let home = Home { top: "probe = \"off\"\n".to_owned(), ..Home::with_storage("upload_expiry = \"1s\"") };
+    let (site, socket, _, unnamed) = with_garbage_in(home).await;
+    let paused = admin::pause_gc(&socket, Duration::from_hours(1)).await.unwrap().paused.unwrap();
+    assert!((3000..=3600).contains(&paused), "{paused}");
+    let upload = site.admin().http1().await.start_upload("team/app").await;
+    let kept = |home: &Home| home.stored().iter().any(|path| path.to_string_lossy().contains(&unnamed.hex()));
+    let mut home = site.stopped().await;
+    for _ in 0..2 {
+        let site = home.serve().await;
+        assert!(status(&socket).await.gc.paused.is_some_and(|left| left <= paused));
+        let started = admin::start_gc(&socket, Removal::Real).await.unwrap();
+        assert!(!started.begun && started.paused.is_some(), "{started:?}");
+        assert_eq!(collect(&socket, Removal::DryRun).await.removed.blobs, 1, "what removes nothing goes on");
+        // Longer than the upload may be left alone.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        site.admin().http1().await.get(&upload).await.expect(204);
+        home = site.stopped().await;
+    }
+    // Nor does a collection without a server, or one whose schedule says that it is time.
+    let config = Config { gc: Gc { interval: Some(Duration::from_millis(50)), ..Gc::default() }, ..home.config() };
+    let alone = gc::collect(&config, Removal::Real, |_| {}).unwrap();
+    assert_eq!((alone.result, alone.removed), (Some(GcResult::Paused), GcCounts::default()));
+    assert!(alone.failed.unwrap().contains("collections are paused for another"));
+    let server = Server::open(config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(server.run(listener, std::future::pending()));
+    status(&socket).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((status(&socket).await.gc.last, kept(&home)), (None, true));
+    assert_eq!(admin::pause_gc(&socket, Duration::ZERO).await.unwrap().paused, None);
+    until("the upload expires", || home.leftovers().is_empty()).await;
+    assert_eq!(collect(&socket, Removal::Real).await.result, Some(GcResult::Done));
+    running.abort();
+    assert!(!kept(&home));
+}
+
+#[tokio::test]
+async fn a_pause_ends_by_itself() {
+    let (_site, socket, ..) = with_garbage().await;
+    admin::pause_gc(&socket, Duration::from_secs(2)).await.unwrap();
+    assert!(!admin::start_gc(&socket, Removal::Real).await.unwrap().begun);
+    within("the end of the pause", async {
+        while !admin::start_gc(&socket, Removal::Real).await.unwrap().begun {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(status(&socket).await.gc.paused, None);
+}
+
+#[tokio::test]
+async fn a_pause_ends_the_collection_under_way() {
+    // On a disk the directories alone would take minutes.
+    let data = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let storage = format!("data = {:?}\n", data.path());
+    let home = Home { top: "probe = \"off\"\n".to_owned(), storage, ..Home::new() };
+    let tree = data.path().join("docker/registry/v2/repositories");
+    for number in 0..20_000 {
+        std::fs::create_dir_all(tree.join(format!("r{number:05}/_layers/sha256"))).unwrap();
+    }
+    let socket = home.path("run/admin.sock");
+    let _site = home.serve().await;
+    status(&socket).await;
+    // It may be through before it is asked to stop.
+    for _ in 0..10 {
+        let number = admin::start_gc(&socket, Removal::Real).await.unwrap().number;
+        admin::pause_gc(&socket, Duration::from_hours(1)).await.unwrap();
+        let ended = within("the end", async {
+            loop {
+                match status(&socket).await.gc.last.filter(|last| last.number == number) {
+                    Some(last) => return last,
+                    None => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        })
+        .await;
+        admin::pause_gc(&socket, Duration::ZERO).await.unwrap();
+        if ended.result == Some(GcResult::Paused) {
+            assert!(ended.repositories < 20_000 && ended.failed.is_some(), "{ended:?}");
+            return;
+        }
+    }
+    panic!("no collection was stopped");
+}
+
+#[tokio::test]
+async fn what_is_counted() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let storage = "[gc]\ntrash = \"0s\"\n".to_owned();
+    let (site, socket, ..) =
+        with_garbage_in(Home { top: format!("probe = \"{free}\"\n"), storage, ..Home::new() }).await;
+    let check = async |expected: &[(&str, Option<f64>)]| {
+        let page = page(free).await;
+        for (series, expected) in expected {
+            assert_eq!(value(&page, series), *expected, "{series}\n{page}");
+        }
+    };
+    let runs = |result: &str| format!("portcullis_gc_runs_total{{result=\"{result}\"}}");
+    let (done, held) = (runs("done"), runs("held"));
+    check(&[(&done, None), ("portcullis_gc_last_end_time_seconds", None), ("portcullis_gc_paused", Some(0.0))]).await;
+    collect(&socket, Removal::DryRun).await;
+    check(&[(&done, None), ("portcullis_gc_removed_blobs_total", Some(0.0))]).await;
+    collect(&socket, Removal::Real).await;
+    check(&[
+        (&done, Some(1.0)),
+        ("portcullis_gc_removed_links_total", Some(1.0)),
+        ("portcullis_gc_removed_blobs_total", Some(1.0)),
+        ("portcullis_gc_removed_bytes_total", Some(7.0)),
+        ("portcullis_gc_removed_untagged_total", Some(0.0)),
+        ("portcullis_gc_running", Some(0.0)),
+        ("portcullis_gc_held_repositories", Some(0.0)),
+    ])
+    .await;
+    let text = page(free).await;
+    assert!(value(&text, "portcullis_gc_last_duration_seconds").is_some_and(|seconds| seconds > 0.0), "{text}");
+    assert!(value(&text, "portcullis_gc_last_end_time_seconds").is_some_and(|time| time > 1.7e9), "{text}");
+    // Another second than that in which it was moved to the trash.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let stranger = site.home.path("data/docker/registry/v2/repositories/team/OLD");
+    std::fs::create_dir_all(stranger.join("x")).unwrap();
+    collect(&socket, Removal::Real).await;
+    check(&[
+        (&held, Some(1.0)),
+        ("portcullis_gc_strangers", Some(1.0)),
+        ("portcullis_gc_freed_blobs_total", Some(1.0)),
+        ("portcullis_gc_freed_bytes_total", Some(7.0)),
+    ])
+    .await;
+    admin::pause_gc(&socket, Duration::from_hours(1)).await.unwrap();
+    check(&[("portcullis_gc_paused", Some(1.0))]).await;
+    admin::pause_gc(&socket, Duration::ZERO).await.unwrap();
+    site.home.write_config("");
+    std::fs::write(site.home.path("config.toml"), "[storage]\nmode = \"read-only\"\n").unwrap();
+    site.reload();
+    collect(&socket, Removal::Real).await;
+    check(&[(&runs("read_only"), Some(1.0)), (&done, Some(1.0))]).await;
 }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::admin::{probe, status, with_probe};
 use crate::fixture::{Home, fingerprint, tcp, within};
 
-async fn page(address: SocketAddr) -> String {
+pub(crate) async fn page(address: SocketAddr) -> String {
     let answer = probe(address, "GET /metrics").await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -18,7 +18,7 @@ async fn page(address: SocketAddr) -> String {
     body.to_owned()
 }
 
-fn value(page: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 

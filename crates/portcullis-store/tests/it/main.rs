@@ -11,6 +11,7 @@ mod legacy;
 mod listing;
 mod manifests;
 mod opening;
+mod pause;
 mod referrers;
 mod uploads;
 

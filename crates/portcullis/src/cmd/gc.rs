@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use portcullis_certs::Visible;
+use portcullis_server::Config;
 use portcullis_server::admin::{self, AdminError};
-use portcullis_server::gc::{self, GcCounts, GcHeld, GcReport, GcStarted, GcStatus, Removal};
+use portcullis_server::gc::{self, GcCounts, GcHeld, GcReport, GcResult, GcStarted, GcStatus, Removal};
 
 use crate::args::GcArgs;
 use crate::cmd::ask;
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &GcArgs) -> anyhow::Result<()> {
     let home = Home::existing(args.ask.home.home.as_deref())?;
     let config = home.config()?;
     if args.resume || args.pause.is_some() {
-        return pause(config.admin_socket.as_deref(), args.pause.map_or(Duration::ZERO, |pause| pause.0));
+        return pause(&config, args.pause.map_or(Duration::ZERO, |pause| pause.0));
     }
     let removal = if args.dry_run { Removal::DryRun } else { Removal::Real };
     let in_server = match &config.admin_socket {
@@ -35,6 +36,10 @@ pub(crate) fn run(args: &GcArgs) -> anyhow::Result<()> {
             home.command(&["gc", "--resume"])
         ),
     };
+    if report.result == Some(GcResult::Paused) && !args.ask.json {
+        let reason = report.failed.as_deref().unwrap_or_default();
+        bail!("{reason}\n  to end the pause: {}", home.command(&["gc", "--resume"]));
+    }
     if args.ask.json {
         output::json(&report)?;
     } else {
@@ -82,9 +87,25 @@ fn ask_server(socket: &Path, removal: Removal) -> anyhow::Result<Asked> {
 }
 
 /// Pauses, and waits until the collection under way has ended; or ends the pause.
-fn pause(socket: Option<&Path>, time: Duration) -> anyhow::Result<()> {
-    let socket = socket.context("config.toml has admin_socket = \"off\": a running server cannot be asked")?;
-    let paused = ask::ask(async {
+fn pause(config: &Config, time: Duration) -> anyhow::Result<()> {
+    let in_server = match &config.admin_socket {
+        Some(socket) => pause_server(socket, time)?,
+        None => None,
+    };
+    let paused = match in_server {
+        Some(status) => status.paused,
+        None => gc::pause(config, time)?,
+    };
+    output::line(&match paused {
+        None => "collections begin again".to_owned(),
+        Some(seconds) => format!("no collection begins for {seconds} s, whether or not the server is started anew"),
+    });
+    Ok(())
+}
+
+/// `None`: no server runs.
+fn pause_server(socket: &Path, time: Duration) -> anyhow::Result<Option<GcStatus>> {
+    ask::ask(async {
         let mut status = match admin::pause_gc(socket, time).await {
             Err(AdminError::NotRunning { .. }) => return Ok(None),
             status => status?,
@@ -93,14 +114,8 @@ fn pause(socket: Option<&Path>, time: Duration) -> anyhow::Result<()> {
             tokio::time::sleep(POLL).await;
             status = admin::gc(socket).await?;
         }
-        Ok(Some(status.paused))
-    })?;
-    output::line(&match paused {
-        None => "no server is running: nothing collects".to_owned(),
-        Some(None) => "collections begin again".to_owned(),
-        Some(Some(seconds)) => format!("no collection begins for {seconds} s"),
-    });
-    Ok(())
+        Ok(Some(status))
+    })
 }
 
 /// A server that stops meanwhile answers no more, and that is an error; one that was started anew knows of nothing.
