@@ -7,15 +7,14 @@ use bytes::Bytes;
 use portcullis_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
 use crate::blobs::BlobReader;
+use crate::choice::TransferOptions;
 use crate::deliver::{Delivered, Tally, Target, check_digest};
 use crate::progress::{Event, Progress};
-use crate::survey::{Survey, open};
-use crate::transfer::{Walk, each, same_host, tag_of};
+use crate::select::select;
+use crate::survey::{Gathered, Met, Survey, open};
+use crate::transfer::{each, same_host, tag_of};
 use crate::uploads::{Mount, UploadLocation};
 use crate::{Client, ClientError};
-
-/// The most bytes of manifests that one copy may hold: they are sent after the blobs.
-pub const MAX_MANIFEST_BYTES: usize = 32 * 1024 * 1024;
 
 /// What a copy did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +35,9 @@ pub struct Copied {
     pub existing: usize,
 }
 
+/// What was met at the source.
+type Manifests = HashMap<Digest, Met>;
+
 /// Where blobs come from.
 #[derive(Clone)]
 struct Source {
@@ -44,9 +46,6 @@ struct Source {
     /// Whether the target can be asked to mount what this one has.
     mountable: bool,
 }
-
-/// A manifest as it will be sent: its type, its bytes.
-type Manifests = HashMap<Digest, (String, Bytes)>;
 
 /// Copies an image, with everything an index lists, from `from` to `to`. Each client is its reference's registry's; the
 /// same one may be given twice.
@@ -79,42 +78,45 @@ pub async fn copy(
     to: &Reference,
     progress: &Progress,
 ) -> Result<Copied, ClientError> {
+    copy_image((source, from), (target, to), &TransferOptions::default(), progress).await
+}
+
+/// Copies an image, or the part of it that `options` want, as [`copy`] does.
+///
+/// # Errors
+/// As [`copy`]; [`ClientError::NoPlatform`] when the index has no image for the machine asked for.
+pub async fn copy_image(
+    (source, from): (&Client, &Reference),
+    (target, to): (&Client, &Reference),
+    options: &TransferOptions,
+    progress: &Progress,
+) -> Result<Copied, ClientError> {
     same_host(source, from)?;
     same_host(target, to)?;
     let root = source.manifest_telling(&from.repository, &from.manifest(), progress).await?;
+    let root = select(source, &from.repository, root, &options.platforms, progress).await?;
     let image = root.descriptor();
     check_digest(to, source.host(), &image)?;
-    let (walk, manifests) = gather(Survey::new(source, &from.repository, root, progress)).await?;
+    let survey = Survey::new(source, &from.repository, root, options.referrers, progress);
+    let Gathered { walk, manifests, .. } = survey.gather().await?;
+    let manifests: Manifests = manifests.into_iter().map(|met| (met.descriptor.digest, met)).collect();
     let mountable = from.host == to.host && from.repository != to.repository;
     let source = Source { client: source.clone(), repository: from.repository.clone(), mountable };
     let target = Target { client: target.clone(), repository: to.repository.clone(), progress: progress.clone() };
-    let delivered = each(walk.blobs.iter().cloned(), |blob| deliver(source.clone(), target.clone(), blob)).await?;
+    let blobs = walk.blobs.iter().cloned();
+    let delivered = each(options.parallel, blobs, |blob| deliver(source.clone(), target.clone(), blob)).await?;
     for descriptor in walk.children_first() {
-        if let Some((media_type, bytes)) = manifests.get(&descriptor.digest) {
-            target.put(descriptor, media_type.clone(), bytes.clone()).await?;
+        if let Some(met) = manifests.get(&descriptor.digest) {
+            target.put(descriptor, &met.manifest, met.bytes.clone()).await?;
         }
     }
     let tag = tag_of(to);
-    if let (Some(tag), Some((media_type, bytes))) = (&tag, manifests.get(&image.digest)) {
-        target.tag(tag, media_type, bytes.clone()).await?;
+    if let (Some(tag), Some(met)) = (&tag, manifests.get(&image.digest)) {
+        target.tag(tag, &met.media_type, met.bytes.clone()).await?;
     }
     progress.tell(Event::Tagged { tag: tag.clone(), digest: image.digest });
     let Tally { sent, sent_bytes, mounted, existing } = Tally::of(&delivered);
     Ok(Copied { image, tag, manifests: walk.count(), sent, sent_bytes, mounted, existing })
-}
-
-/// Fetches and keeps all manifests.
-async fn gather(mut survey: Survey<'_>) -> Result<(Walk, Manifests), ClientError> {
-    let mut manifests = Manifests::new();
-    let mut held = 0;
-    while let Some(met) = survey.next().await? {
-        held += met.bytes.len();
-        if held > MAX_MANIFEST_BYTES {
-            return Err(ClientError::TooMany { limit: MAX_MANIFEST_BYTES, unit: "bytes of them" });
-        }
-        manifests.insert(met.descriptor.digest, (met.media_type, met.bytes));
-    }
-    Ok((survey.finish(), manifests))
 }
 
 /// Sees to it that the target has a blob.

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use portcullis_oci::{Descriptor, ManifestReference, Reference, RepositoryName, Tag};
+use portcullis_oci::{Content, Descriptor, Manifest, ManifestReference, Reference, RepositoryName, Tag};
 use tokio::time::timeout;
 
 use crate::error::{DigestMismatch, ProtocolFault};
+use crate::manifests::SubjectKnown;
 use crate::progress::{Event, Progress};
 use crate::uploads::UploadLocation;
 use crate::{Client, ClientError};
@@ -77,16 +78,20 @@ impl Target {
         drop(timeout(CANCEL_WAIT, self.client.cancel_upload(upload)).await);
     }
 
-    /// Puts a manifest under its digest.
+    /// Puts a manifest under its digest, and sees to it that it is found by its subject.
     pub(crate) async fn put(
         &self,
         descriptor: &Descriptor,
-        media_type: String,
+        manifest: &Manifest,
         bytes: Bytes,
     ) -> Result<(), ClientError> {
-        let (digest, size) = (descriptor.digest, bytes.len() as u64);
+        let (digest, size, media_type) = (descriptor.digest, bytes.len() as u64, manifest.media_type.clone());
         let reference = ManifestReference::Digest(digest);
-        self.client.put_manifest(&self.repository, &reference, &media_type, bytes).await?;
+        let stored = self.client.put_manifest_for(&self.repository, &reference, &media_type, bytes).await?;
+        if let (Some(subject), SubjectKnown::No) = (&manifest.subject, stored) {
+            let referrer = as_referrer(descriptor, manifest);
+            self.client.list_referrer(&self.repository, &subject.digest, referrer).await?;
+        }
         self.progress.tell(Event::Manifest { digest, media_type, size });
         Ok(())
     }
@@ -113,6 +118,20 @@ impl Tally {
             }
         }
         tally
+    }
+}
+
+/// As the list of a subject's referrers has it (distribution spec "Listing Referrers").
+fn as_referrer(descriptor: &Descriptor, manifest: &Manifest) -> Descriptor {
+    let config = match &manifest.content {
+        Content::Image { config, .. } => Some(config.media_type.clone()),
+        Content::Index { .. } | Content::Schema1 { .. } => None,
+    };
+    Descriptor {
+        media_type: manifest.media_type.clone(),
+        artifact_type: manifest.artifact_type.clone().or(config),
+        annotations: manifest.annotations.clone(),
+        ..descriptor.clone()
     }
 }
 

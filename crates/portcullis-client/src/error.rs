@@ -11,6 +11,7 @@ use portcullis_oci::{Digest, ManifestError, RegistryHost, Tag};
 use portcullis_tls::TlsError;
 
 use crate::answer::Answer;
+use crate::archive::ArchiveFault;
 use crate::refusal::{Attempt, Failure};
 
 /// Why an operation failed.
@@ -104,6 +105,24 @@ pub enum ClientError {
         /// Why.
         source: ManifestError,
     },
+    /// No image is for the machine that one is wanted for.
+    #[error("there is no image for {wanted}{}", tags(available))]
+    NoPlatform {
+        /// The machine.
+        wanted: String,
+        /// What there are images for.
+        available: Vec<String>,
+    },
+    /// The image cannot be written in `docker save`'s format.
+    #[error(
+        "{digest} cannot be written as a docker archive, {reason}: write an OCI archive instead (oci-archive:FILE)"
+    )]
+    NotForDocker {
+        /// The manifest.
+        digest: Box<Digest>,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Docker's schema 1 has no place in an image layout, and engines no longer read it.
     #[error(
         "manifest {digest} is of Docker's schema 1, which is not transferred any more: push the image again with a current engine"
@@ -159,6 +178,34 @@ pub enum ClientError {
         /// Their names.
         available: Vec<String>,
     },
+    /// The file is no image archive that this version can read.
+    #[error("{path} is not taken as an image archive: {fault}", path = path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        fault: Box<ArchiveFault>,
+    },
+    /// No image of the archive has that name, or there is none.
+    #[error("{path} has no image named {}{}", Visible(name), tags(available), path = path.display())]
+    NoSuchImage {
+        /// The archive.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// What it does have.
+        available: Vec<String>,
+    },
+    /// The archive has several images, so one must be named.
+    #[error("{path} has {count} images, say which one with {path}:NAME:TAG{}", tags(available), path = path.display())]
+    ImageNeeded {
+        /// The archive.
+        path: PathBuf,
+        /// How many images match.
+        count: usize,
+        /// Their names.
+        available: Vec<String>,
+    },
     /// A blob of the layout is missing, or has not the size or the digest that its manifest says.
     #[error("{path}: blob {digest} {fault}", path = path.display())]
     LayoutBlob {
@@ -180,6 +227,12 @@ pub enum ClientError {
     /// The reference names a digest, and the image to push has another one.
     #[error("the reference names {}, the image is {}", .0.expected, .0.actual)]
     OtherDigest(Box<DigestMismatch>),
+    /// What should name an image in an archive does not.
+    #[error("{text:?} names no image: NAME, NAME:TAG or HOST[:PORT]/NAME:TAG is expected")]
+    ArchiveName {
+        /// What was given.
+        text: String,
+    },
     /// `DIR:TAG` has no tag after the colon, or not a possible one.
     #[error("{text:?} names no layout: DIR or DIR:TAG is expected")]
     LayoutName {
@@ -366,6 +419,10 @@ impl ClientError {
 
     pub(crate) fn layout(path: &Path, fault: LayoutFault) -> Self {
         Self::Layout { path: path.to_owned(), fault }
+    }
+
+    pub(crate) fn archive(path: &Path, fault: ArchiveFault) -> Self {
+        Self::Archive { path: path.to_owned(), fault: Box::new(fault) }
     }
 
     pub(crate) fn blob(path: &Path, digest: &Digest, fault: BlobFault) -> Self {

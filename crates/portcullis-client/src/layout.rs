@@ -14,21 +14,28 @@ use portcullis_oci::{Algorithm, Descriptor, Digest, Tag, manifest};
 use serde_json::{Map, Value, json};
 
 use crate::error::{BlobFault, ClientError, LayoutFault};
+use crate::temporary::sync_directory;
 
 mod write;
 
 pub use write::BlobWriter;
-use write::{sync_directory, write_whole};
+use write::write_whole;
 
-const MARKER: &str = "oci-layout";
-const INDEX: &str = "index.json";
-const BLOBS: &str = "blobs";
+pub(crate) const MARKER: &str = "oci-layout";
+pub(crate) const INDEX: &str = "index.json";
+pub(crate) const BLOBS: &str = "blobs";
+
+/// All that `oci-layout` ever says.
+pub(crate) const VERSION_1: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The annotation that holds an image's tag (image-spec "annotations").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The annotation that holds an image's name in full (containerd `images/annotations.go`; `docker save` has it too).
+pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
 /// The largest `index.json` taken: some ten thousand images.
-const MAX_INDEX: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_INDEX: u64 = 16 * 1024 * 1024;
 
 /// A layout directory that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +106,7 @@ impl LayoutDir {
         fs::create_dir_all(&blobs).map_err(ClientError::io("make", &blobs))?;
         write_whole(root, INDEX, empty_index().to_string().as_bytes())?;
         // Last: with it the directory is a layout.
-        write_whole(root, MARKER, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        write_whole(root, MARKER, VERSION_1.as_bytes())?;
         Ok(layout)
     }
 
@@ -111,11 +118,7 @@ impl LayoutDir {
     /// The images that `index.json` lists, in its order.
     pub fn images(&self) -> Result<Vec<Descriptor>, ClientError> {
         let index = self.index()?;
-        let manifests = index.get("manifests").cloned().unwrap_or(Value::Null);
-        // Go writes an empty list as null.
-        let images: Option<Vec<Descriptor>> =
-            serde_json::from_value(manifests).map_err(|error| self.unreadable(INDEX, &error))?;
-        Ok(images.unwrap_or_default())
+        listed_images(&Value::Object(index)).map_err(|error| self.unreadable(INDEX, &error))
     }
 
     /// The image with this tag; without one, the only image.
@@ -131,7 +134,8 @@ impl LayoutDir {
             None => images.iter().collect(),
         };
         match (matching.as_slice(), tag) {
-            ([image], _) => Ok((*image).clone()),
+            // One image under several tags is one image.
+            ([image, rest @ ..], _) if rest.iter().all(|other| other.digest == image.digest) => Ok((*image).clone()),
             ([], None) => Err(ClientError::layout(&self.root, LayoutFault::Empty)),
             ([], Some(tag)) => Err(ClientError::NoSuchTag { path: path(), tag: tag.clone(), available }),
             (several, _) => Err(ClientError::TagNeeded { path: path(), count: several.len(), available }),
@@ -235,15 +239,7 @@ impl LayoutDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(ClientError::io("read", &path))?,
         };
-        let marker: Value = serde_json::from_slice(&bytes).map_err(|error| self.unreadable(MARKER, &error))?;
-        // image-spec 1.1 still writes 1.0.0; nothing else was ever defined.
-        match marker.get("imageLayoutVersion").and_then(Value::as_str) {
-            Some("1.0.0") => Ok(Some(())),
-            version => {
-                let version = version.unwrap_or_default().to_owned();
-                Err(ClientError::layout(&self.root, LayoutFault::Version { version }))
-            }
-        }
+        check_version(&bytes).map(Some).map_err(|fault| ClientError::layout(&self.root, fault))
     }
 
     fn index(&self) -> Result<Map<String, Value>, ClientError> {
@@ -271,6 +267,29 @@ impl LayoutDir {
     }
 }
 
+/// The version that `oci-layout` states must be the one there is.
+pub(crate) fn check_version(marker: &[u8]) -> Result<(), LayoutFault> {
+    let unreadable = |error: serde_json::Error| LayoutFault::Unreadable { file: MARKER, reason: error.to_string() };
+    let marker: Value = serde_json::from_slice(marker).map_err(unreadable)?;
+    // image-spec 1.1 still writes 1.0.0; nothing else was ever defined.
+    match marker.get("imageLayoutVersion").and_then(Value::as_str) {
+        Some("1.0.0") => Ok(()),
+        version => Err(LayoutFault::Version { version: version.unwrap_or_default().to_owned() }),
+    }
+}
+
+/// What an `index.json` lists. Go writes an empty list as null.
+pub(crate) fn listed_images(index: &Value) -> Result<Vec<Descriptor>, serde_json::Error> {
+    let manifests = index.get("manifests").cloned().unwrap_or(Value::Null);
+    let images: Option<Vec<Descriptor>> = serde_json::from_value(manifests)?;
+    Ok(images.unwrap_or_default())
+}
+
+/// What an image of a layout is called: its tag, and the name in full that Docker and containerd add.
+pub(crate) fn names_of(image: &Descriptor) -> Vec<String> {
+    [FULL_NAME, REF_NAME].iter().filter_map(|key| image.annotations.get(*key).cloned()).collect()
+}
+
 /// The tag that an image has in a layout.
 fn ref_name(image: &Descriptor) -> Option<&str> {
     image.annotations.get(REF_NAME).map(String::as_str)
@@ -287,7 +306,7 @@ fn is_replaced(listed: &Value, image: &Descriptor, tag: Option<&Tag>) -> bool {
     }
 }
 
-fn empty_index() -> Value {
+pub(crate) fn empty_index() -> Value {
     Value::Object(empty_index_map())
 }
 

@@ -14,6 +14,15 @@ use crate::session::Response;
 
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+/// Whether a registry said that it saw the subject of a manifest that was put: one that does not say so knows nothing of
+/// subjects.
+pub(crate) enum SubjectKnown {
+    Yes,
+    No,
+}
+
 /// A manifest as it was received: whole, verified, understood.
 #[derive(Clone, Debug)]
 pub struct FetchedManifest {
@@ -99,6 +108,17 @@ impl Client {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<(), ClientError> {
+        self.put_manifest_for(repository, reference, media_type, bytes).await.map(drop)
+    }
+
+    /// The same; says whether the registry keeps the list of what refers to the manifest's subject.
+    pub(crate) async fn put_manifest_for(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<SubjectKnown, ClientError> {
         let endpoint =
             Endpoint::PutManifest { repository: repository.clone(), reference: reference.clone(), tags: Vec::new() };
         let (method, url) = self.session().address(&endpoint);
@@ -110,7 +130,8 @@ impl Client {
         if !response.status().is_success() {
             return Err(response.into_error().await);
         }
-        check_stored(&response, |algorithm| Some(Digest::of(algorithm, &bytes)))
+        check_stored(&response, |algorithm| Some(Digest::of(algorithm, &bytes)))?;
+        Ok(if response.header(&SUBJECT).is_some() { SubjectKnown::Yes } else { SubjectKnown::No })
     }
 
     /// Deletes a tag, or a manifest by its digest, which takes the tags that point to it along. Never repeated.

@@ -2,12 +2,14 @@
 //! parts are not all there.
 
 use bytes::Bytes;
-use portcullis_oci::{Descriptor, Manifest, Reference, Tag};
+use portcullis_oci::{Descriptor, Digest, Manifest, Reference, Tag};
 
+use crate::choice::{Referrers, TransferOptions};
 use crate::deliver::{Delivered, Tally, Target, check_digest};
 use crate::error::BlobFault;
 use crate::layout::LayoutDir;
 use crate::progress::{Event, Progress};
+use crate::source::ImageSource;
 use crate::transfer::{Kind, Walk, each, same_host, tag_of};
 use crate::{Client, ClientError, blocking};
 
@@ -44,68 +46,108 @@ pub async fn push(
     reference: &Reference,
     progress: &Progress,
 ) -> Result<Pushed, ClientError> {
+    let (layout, selected) = (layout.clone(), image.cloned());
+    let source = blocking(move || ImageSource::in_layout(&layout, selected.as_ref())).await?;
+    push_image(client, &source, reference, &TransferOptions::default(), progress).await
+}
+
+/// Pushes an image of a layout or an archive, or the part of it that `options` want, as [`push`] does.
+///
+/// # Errors
+/// As [`push`]; [`ClientError::NoPlatform`] when the index has no image for the machine asked for.
+pub async fn push_image(
+    client: &Client,
+    source: &ImageSource,
+    reference: &Reference,
+    options: &TransferOptions,
+    progress: &Progress,
+) -> Result<Pushed, ClientError> {
     same_host(client, reference)?;
-    let (source, selected) = (layout.clone(), image.cloned());
-    let (image, walk) = blocking(move || {
-        let image = source.image(selected.as_ref())?;
-        let walk = walk(&source, &image)?;
-        Ok::<_, ClientError>((image, walk))
-    })
-    .await?;
-    check_digest(reference, &layout.path().display(), &image)?;
+    let (image, walk) = survey(source, options).await?;
+    check_digest(reference, &source.path().display(), &image)?;
     walk.tell_plan(progress);
     let repository = reference.repository.clone();
     let target = Target { client: client.clone(), repository, progress: progress.clone() };
-    let delivered = each(walk.blobs.iter().cloned(), |blob| send(target.clone(), layout.clone(), blob)).await?;
+    let blobs = walk.blobs.iter().cloned();
+    let delivered = each(options.parallel, blobs, |blob| send(target.clone(), source.clone(), blob)).await?;
     for descriptor in walk.children_first() {
-        let (media_type, bytes) = manifest_of(layout, descriptor).await?;
-        target.put(descriptor, media_type, bytes).await?;
+        let (manifest, bytes) = manifest_of(source, descriptor).await?;
+        target.put(descriptor, &manifest, bytes).await?;
     }
     let tag = tag_of(reference);
     if let Some(tag) = &tag {
-        let (media_type, bytes) = manifest_of(layout, &image).await?;
-        target.tag(tag, &media_type, bytes).await?;
+        let (manifest, bytes) = manifest_of(source, &image).await?;
+        target.tag(tag, &manifest.media_type, bytes).await?;
     }
     progress.tell(Event::Tagged { tag: tag.clone(), digest: image.digest });
     let Tally { sent, sent_bytes, existing, .. } = Tally::of(&delivered);
     Ok(Pushed { image, tag, manifests: walk.count(), sent, sent_bytes, existing })
 }
 
-/// Everything that the image names must be here before anything is sent.
-fn walk(layout: &LayoutDir, image: &Descriptor) -> Result<Walk, ClientError> {
-    let mut walk = Walk::default();
-    let root = parse(image, &layout.manifest(image)?)?;
-    walk.enter(image.clone(), root, 0)?;
+/// What is to be pushed, and everything it names: all of it must be here before anything is sent.
+async fn survey(source: &ImageSource, options: &TransferOptions) -> Result<(Descriptor, Walk), ClientError> {
+    let (source, options) = (source.clone(), options.clone());
+    blocking(move || {
+        let image = source.select(&options.platforms)?;
+        let mut walk = Walk::default();
+        walk.enter(image.clone(), source.parsed(&image)?, 0)?;
+        go_on(&source, &mut walk)?;
+        if options.referrers == Referrers::Taken {
+            enter_referrers(&source, &mut walk)?;
+        }
+        for blob in walk.blobs.iter().filter(|blob| blob.urls.is_empty()) {
+            drop(source.open_blob(blob)?);
+        }
+        Ok((image, walk))
+    })
+    .await
+}
+
+/// Follows the indexes.
+fn go_on(source: &ImageSource, walk: &mut Walk) -> Result<(), ClientError> {
     while let Some((child, depth)) = walk.next() {
         // A blob in an index (BuildKit's cache) is any size and does not parse.
         let parsed = match Kind::of(&child) {
-            Kind::Manifest => Some(parse(&child, &layout.manifest(&child)?)?),
-            Kind::Unknown => layout.manifest(&child).ok().and_then(|bytes| parse(&child, &bytes).ok()),
+            Kind::Manifest => Some(source.parsed(&child)?),
+            Kind::Unknown => source.parsed(&child).ok(),
         };
         match parsed {
             Some(manifest) => walk.enter(child, manifest, depth)?,
             None => walk.enter_blob(child),
         }
     }
-    for blob in walk.blobs.iter().filter(|blob| blob.urls.is_empty()) {
-        drop(layout.open_blob(blob)?);
+    Ok(())
+}
+
+/// What the layout lists beside the image and what refers to it, or to what refers to it, and so on.
+fn enter_referrers(source: &ImageSource, walk: &mut Walk) -> Result<(), ClientError> {
+    let mut listed: Vec<(Descriptor, Digest)> = Vec::new();
+    for descriptor in source.listed()? {
+        if let Some(subject) = source.parsed(&descriptor)?.subject {
+            listed.push((descriptor, subject.digest));
+        }
     }
-    Ok(walk)
+    loop {
+        let (now, later): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(_, subject)| walk.has_met(subject));
+        if now.is_empty() {
+            return Ok(());
+        }
+        for (referrer, _) in now {
+            walk.wait_for(referrer);
+        }
+        go_on(source, walk)?;
+        listed = later;
+    }
 }
 
-fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Manifest, ClientError> {
-    Manifest::parse(bytes, None).map_err(|source| ClientError::Manifest { name: descriptor.digest.to_string(), source })
-}
-
-async fn send(target: Target, layout: LayoutDir, blob: Descriptor) -> Result<Delivered, ClientError> {
+async fn send(target: Target, source: ImageSource, blob: Descriptor) -> Result<Delivered, ClientError> {
     if target.has(&blob).await? {
         return Ok(Delivered::Existed);
     }
     let (client, progress) = (&target.client, &target.progress);
     let (digest, size) = (blob.digest, blob.size);
-    let path = layout.blob_path(&digest);
-    let (source, wanted) = (layout.clone(), blob.clone());
-    let file = match blocking(move || source.open_blob(&wanted)).await {
+    let (path, wanted) = (source.blob_path(&blob), blob.clone());
+    let content = match blocking(move || source.open_blob(&wanted)).await {
         Err(ClientError::LayoutBlob { fault: BlobFault::Missing, .. }) if !blob.urls.is_empty() => {
             progress.tell(Event::BlobForeign { digest });
             return Ok(Delivered::Foreign);
@@ -114,16 +156,12 @@ async fn send(target: Target, layout: LayoutDir, blob: Descriptor) -> Result<Del
     };
     progress.tell(Event::BlobStarted { digest, size });
     let upload = client.start_upload(&target.repository, &digest).await?;
-    let sent = client.finish_upload(&upload, &blob, file, &path, progress).await;
+    let sent = client.finish_upload(&upload, &blob, content, &path, progress).await;
     target.finish(&blob, &upload, sent).await
 }
 
-/// A manifest's bytes with the type that they say they have.
-async fn manifest_of(layout: &LayoutDir, descriptor: &Descriptor) -> Result<(String, Bytes), ClientError> {
-    let (source, wanted) = (layout.clone(), descriptor.clone());
-    blocking(move || {
-        let bytes = source.manifest(&wanted)?;
-        Ok((parse(&wanted, &bytes)?.media_type, bytes))
-    })
-    .await
+/// A manifest's bytes with what they say.
+async fn manifest_of(source: &ImageSource, descriptor: &Descriptor) -> Result<(Manifest, Bytes), ClientError> {
+    let (source, wanted) = (source.clone(), descriptor.clone());
+    blocking(move || Ok((source.parsed(&wanted)?, source.manifest(&wanted)?))).await
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::progress::{Event, Progress};
 use crate::{Client, ClientError};
 
-/// How many blobs are transferred at a time.
+/// How many blobs are transferred at a time, unless the caller says otherwise.
 pub const PARALLEL: usize = 4;
 
 /// How many manifests one image may lead to.
@@ -100,8 +100,24 @@ impl Walk {
             self.manifests.iter().enumerate().map(|(place, entered)| (entered.descriptor.digest, place)).collect();
         let mut ordered = Vec::new();
         let mut begun = HashSet::new();
+        // The image itself, then what refers to it.
+        for start in 0..self.manifests.len() {
+            if begun.insert(start) {
+                self.below(start, &place, &mut begun, &mut ordered);
+            }
+        }
+        ordered
+    }
+
+    fn below<'a>(
+        &'a self,
+        start: usize,
+        place: &HashMap<Digest, usize>,
+        begun: &mut HashSet<usize>,
+        ordered: &mut Vec<&'a Descriptor>,
+    ) {
         // Places under way, each with how many of its children were looked at. A digest cannot contain itself: no cycles.
-        let mut path: Vec<(usize, usize)> = if self.manifests.is_empty() { Vec::new() } else { vec![(0, 0)] };
+        let mut path = vec![(start, 0)];
         while let Some((at, looked_at)) = path.last_mut() {
             let entered = &self.manifests[*at];
             if let Some(child) = entered.children.get(*looked_at) {
@@ -115,7 +131,21 @@ impl Walk {
                 path.pop();
             }
         }
-        ordered
+    }
+
+    /// Has a manifest looked at that no index lists: it refers to one that was met.
+    /// Says whether it was not met before.
+    pub(crate) fn wait_for(&mut self, referrer: Descriptor) -> bool {
+        let is_new = self.seen.insert(referrer.digest);
+        if is_new {
+            self.waiting.push((referrer, 0));
+        }
+        is_new
+    }
+
+    /// Whether a manifest was met.
+    pub(crate) fn has_met(&self, manifest: &Digest) -> bool {
+        self.seen.contains(manifest)
     }
 
     /// The next descriptor of an index to look at, with its depth.
@@ -148,8 +178,9 @@ pub(crate) fn tag_of(reference: &Reference) -> Option<Tag> {
     })
 }
 
-/// Does the work for each item, [`PARALLEL`] at a time. The first error stops the rest.
+/// Does the work for each item, `parallel` at a time. The first error stops the rest.
 pub(crate) async fn each<T, R, F>(
+    parallel: usize,
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> F,
 ) -> Result<Vec<R>, ClientError>
@@ -161,7 +192,7 @@ where
     let mut running = JoinSet::new();
     let mut results = Vec::new();
     loop {
-        while running.len() < PARALLEL
+        while running.len() < parallel.max(1)
             && let Some(item) = waiting.next()
         {
             running.spawn(work(item));

@@ -92,6 +92,14 @@ pub struct Platform {
     /// The version of the operating system.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
+    /// What the operating system must have, such as `win32k`.
+    #[serde(
+        rename = "os.features",
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub os_features: Vec<String>,
 }
 
 /// Why bytes are no manifest.

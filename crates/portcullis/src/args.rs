@@ -26,7 +26,7 @@ pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
-    ClientArgs, CopyArgs, DeleteArgs, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
+    ClientArgs, CopyArgs, DeleteArgs, ImagePlace, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
 };
 pub(crate) use trust::{RoleWord, TrustAddArgs, TrustCommand, TrustForgiveArgs, TrustListArgs, TrustRemoveArgs};
 
@@ -72,9 +72,9 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Say what a code of the doctor's, or an engine's error text, means
     Explain(ExplainArgs),
-    /// Copy an image from a registry into an OCI layout directory
+    /// Copy an image from a registry into an OCI layout directory, or an archive for `docker load`
     Pull(PullArgs),
-    /// Copy an image from an OCI layout directory to a registry
+    /// Copy an image from an OCI layout directory, or an archive of `docker save`, to a registry
     Push(PushArgs),
     /// Copy an image from one registry to another, or from one repository to another
     Copy(CopyArgs),

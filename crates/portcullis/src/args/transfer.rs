@@ -4,30 +4,77 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use portcullis_client::LayoutName;
-use portcullis_oci::Reference;
+use portcullis_client::{ArchiveName, ClientError, LayoutName, PARALLEL, Platforms, Referrers, TransferOptions};
+use portcullis_oci::{PlatformChoice, Reference, Tag};
 
+use crate::exit::Misconfigured;
 use crate::place::{DeletePlace, RepositoryPlace};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PullArgs {
     /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
     pub(crate) reference: Reference,
-    /// Where to: oci:DIR or oci:DIR:TAG
-    #[arg(long, value_name = "oci:DIR")]
-    pub(crate) to: OciPlace,
+    /// Where to: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: ImagePlace,
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PushArgs {
-    /// Where from: oci:DIR or oci:DIR:TAG
-    pub(crate) from: OciPlace,
+    /// Where from: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]
+    #[arg(value_name = "PLACE")]
+    pub(crate) from: ImagePlace,
     /// The image's new name: HOST[:PORT]/NAME[:TAG]
     pub(crate) reference: Reference,
     #[command(flatten)]
+    pub(crate) part: PartArgs,
+    #[command(flatten)]
     pub(crate) client: ClientArgs,
+}
+
+/// Which part of an image is transferred.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PartArgs {
+    /// Only the image for this machine: OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<PlatformChoice>,
+    /// The whole index, for every machine; the default but for docker-archive, which holds one
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// Signatures, attestations and the like that refer to the image as well
+    #[arg(long)]
+    referrers: bool,
+    /// How many blobs are transferred at a time
+    #[arg(long, value_name = "N", default_value_t = PARALLEL as u8, value_parser = clap::value_parser!(u8).range(1..=16))]
+    parallel: u8,
+}
+
+impl PartArgs {
+    /// Where an index may go.
+    pub(crate) fn options(&self) -> TransferOptions {
+        TransferOptions {
+            platforms: self.platform.clone().map_or(Platforms::All, Platforms::One),
+            referrers: if self.referrers { Referrers::Taken } else { Referrers::Left },
+            parallel: usize::from(self.parallel),
+        }
+    }
+
+    /// Where one image may go: that for this machine, unless another is named.
+    pub(crate) fn options_for_one(&self) -> Result<TransferOptions, Misconfigured> {
+        if self.all_platforms || self.referrers {
+            let what = "a docker archive holds one image for one machine";
+            return Err(Misconfigured(format!(
+                "{what}: write oci-archive:FILE, or leave out --all-platforms and --referrers"
+            )));
+        }
+        let here = || Platforms::Preferred(PlatformChoice::here());
+        let platforms = self.platform.clone().map_or_else(here, Platforms::One);
+        Ok(TransferOptions { platforms, ..self.options() })
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +83,8 @@ pub(crate) struct CopyArgs {
     pub(crate) from: Reference,
     /// Its new name: HOST[:PORT]/NAME[:TAG]
     pub(crate) to: Reference,
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
     /// Read certificates as this engine does
     #[arg(long, value_enum, default_value = "docker-docs")]
     engine: ProfileWord,
@@ -137,17 +186,40 @@ pub(crate) enum RootsWord {
     Fallback,
 }
 
-/// `oci:DIR[:TAG]`
+/// An image on this machine, named as skopeo names it
 #[derive(Debug, Clone)]
-pub(crate) struct OciPlace(pub(crate) LayoutName);
+pub(crate) enum ImagePlace {
+    /// `oci:DIR[:TAG]`
+    Layout(LayoutName),
+    /// `oci-archive:FILE[:TAG]`
+    OciArchive { file: PathBuf, tag: Option<Tag> },
+    /// `docker-archive:FILE[:NAME[:TAG]]`
+    DockerArchive { file: PathBuf, name: Option<ArchiveName> },
+}
 
-impl FromStr for OciPlace {
+impl FromStr for ImagePlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some(name) = text.strip_prefix("oci:") else {
-            return Err(format!("{text:?} is no place for an image: write oci:DIR for an OCI layout directory"));
-        };
-        name.parse().map(Self).map_err(|error: portcullis_client::ClientError| error.to_string())
+        let shown = |error: ClientError| error.to_string();
+        match text.split_once(':') {
+            Some(("oci", name)) => name.parse().map(Self::Layout).map_err(shown),
+            Some(("oci-archive", name)) => {
+                let LayoutName { directory, tag } = name.parse().map_err(shown)?;
+                Ok(Self::OciArchive { file: directory, tag })
+            }
+            // A name may hold colons, so the file may not.
+            Some(("docker-archive", name)) => {
+                let (file, name) = name.split_once(':').map_or((name, None), |(file, name)| (file, Some(name)));
+                if file.is_empty() {
+                    return Err(format!("{text:?} names no file"));
+                }
+                let name = name.map(str::parse).transpose().map_err(shown)?;
+                Ok(Self::DockerArchive { file: file.into(), name })
+            }
+            _ => Err(format!(
+                "{text:?} is no place for an image: write oci:DIR for an OCI layout directory, oci-archive:FILE for one in a tar, or docker-archive:FILE for what `docker load` takes"
+            )),
+        }
     }
 }

@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod registry;
 
+mod archives;
 mod attacks;
 mod backup;
 mod bad_input;

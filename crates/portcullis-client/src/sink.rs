@@ -1,0 +1,89 @@
+//! Where a pull writes: a layout directory or an archive. Each blob is verified while it is written. All calls block.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portcullis_oci::{Descriptor, Tag};
+
+use crate::ClientError;
+use crate::archive::{ArchiveName, ArchiveWriter, PlacedBlob};
+use crate::layout::{BlobWriter, LayoutDir};
+
+/// A place for an image on this machine.
+#[derive(Clone, Debug)]
+pub enum ImageTarget {
+    /// An OCI layout directory, which keeps what else is in it.
+    Layout {
+        /// The directory.
+        layout: LayoutDir,
+        /// The image's tag in it; that of the reference where there is none.
+        tag: Option<Tag>,
+    },
+    /// A new archive, or one that takes an older one's place.
+    Archive {
+        /// The file.
+        file: PathBuf,
+        /// Who is to read it.
+        form: ArchiveForm,
+    },
+}
+
+/// What kind of archive is written.
+#[derive(Clone, Debug)]
+pub enum ArchiveForm {
+    /// An OCI layout in a tar.
+    Oci {
+        /// The image's tag in it; that of the reference where there is none.
+        tag: Option<Tag>,
+    },
+    /// What `docker load`, `podman load` and skopeo's `docker-archive:` take: one image for one machine.
+    Docker {
+        /// What the image is called when it was loaded; as in the registry where there is none.
+        name: Option<ArchiveName>,
+    },
+}
+
+/// The place, opened.
+#[derive(Clone)]
+pub(crate) enum Sink {
+    Layout(LayoutDir),
+    Archive(Arc<ArchiveWriter>),
+}
+
+/// A blob on its way there.
+pub(crate) enum SinkBlob {
+    Layout(BlobWriter),
+    Archive(PlacedBlob),
+}
+
+impl Sink {
+    pub(crate) fn has_blob(&self, blob: &Descriptor) -> bool {
+        match self {
+            Self::Layout(layout) => layout.has_blob(blob),
+            Self::Archive(_) => false,
+        }
+    }
+
+    pub(crate) fn create_blob(&self, blob: &Descriptor) -> Result<SinkBlob, ClientError> {
+        match self {
+            Self::Layout(layout) => layout.create_blob(blob).map(SinkBlob::Layout),
+            Self::Archive(archive) => archive.create_blob(blob).map(SinkBlob::Archive),
+        }
+    }
+}
+
+impl SinkBlob {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        match self {
+            Self::Layout(blob) => blob.write(bytes),
+            Self::Archive(blob) => blob.write(bytes),
+        }
+    }
+
+    pub(crate) fn commit(self) -> Result<(), ClientError> {
+        match self {
+            Self::Layout(blob) => blob.commit(),
+            Self::Archive(blob) => blob.commit(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Archives: those that we write are loaded by dockerd, podman and skopeo, and those that they write are pushed by us.
+
+use std::fs;
+
+use portcullis_testkit::image::{Flavor, Image};
+use portcullis_testkit::skip::Need;
+use portcullis_testkit::skip_unless;
+
+use crate::dockerd::{DOCKER, DOCKERD, Dockerd};
+use crate::netns::{IP, Machine, NSENTER};
+use crate::peers::{PODMAN, SKOPEO};
+use crate::registry::{PORTCULLIS, Registry};
+
+/// A registry that the machine's clients are let into, with an image of either kind in `demo/oci:1` and `demo/docker:1`.
+fn with_images(machine: &Machine) -> (Registry<'_>, [Image; 2]) {
+    let registry = Registry::up(machine);
+    registry.fill_certs(&machine.docker_certs("registry.test:5443"), &registry.new_client("ci-7"));
+    let images = [Flavor::Oci, Flavor::Docker].map(|flavor| Image::with_flavor(flavor, 7, &[400_000, 5]));
+    for (image, name) in images.iter().zip(["oci", "docker"]) {
+        image.write_layout(&machine.dir().join(name), "v1");
+        machine.run(PORTCULLIS, &["push", &format!("oci:{name}"), &registry.reference(&format!("demo/{name}:1"))]).ok();
+    }
+    (registry, images)
+}
+
+#[test]
+fn docker_loads_what_we_pull_and_we_push_what_it_saves() {
+    skip_unless!(IP, NSENTER, DOCKERD, DOCKER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, images) = with_images(&machine);
+    let dockerd = Dockerd::start(&machine);
+    for (image, name) in images.iter().zip(["oci", "docker"]) {
+        let (reference, file) = (registry.reference(&format!("demo/{name}:1")), format!("{name}.tar"));
+        let pulled = machine.run(PORTCULLIS, &["pull", &reference, "--to", &format!("docker-archive:{file}")]).ok();
+        assert_eq!(pulled.stdout.trim(), image.manifest.digest.to_string());
+        dockerd.docker(&["load", "--input", &file]).ok().says(&reference);
+        let id = dockerd.docker(&["image", "inspect", "--format", "{{.Id}}", &reference]).ok();
+        assert_eq!(id.stdout.trim(), image.config.digest.to_string());
+
+        // And back.
+        let saved = format!("saved-{name}.tar");
+        dockerd.docker(&["save", "--output", &saved, &reference]).ok();
+        let (from, to) = (format!("docker-archive:{saved}"), registry.reference(&format!("back/{name}:1")));
+        machine.run(PORTCULLIS, &["push", &from, &to]).ok();
+        dockerd.docker(&["rmi", &reference]).ok();
+        dockerd.docker(&["pull", &to]).ok();
+        let id = dockerd.docker(&["image", "inspect", "--format", "{{.Id}}", &to]).ok();
+        assert_eq!(id.stdout.trim(), image.config.digest.to_string());
+        dockerd.docker(&["rmi", &to]).ok();
+    }
+    // Under a name of one's own.
+    let named = ["pull", &registry.reference("demo/oci:1"), "--to", "docker-archive:named.tar:app:2"];
+    machine.run(PORTCULLIS, &named).ok();
+    dockerd.docker(&["load", "--input", "named.tar"]).ok().says("app:2");
+}
+
+#[test]
+fn podman_loads_what_we_pull_and_we_push_what_it_saves() {
+    skip_unless!(IP, NSENTER, PODMAN, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, images) = with_images(&machine);
+    let reference = registry.reference("demo/oci:1");
+    for place in ["docker-archive:a.tar", "oci-archive:b.tar"] {
+        machine.run(PORTCULLIS, &["pull", &reference, "--to", place]).ok();
+        let (_, file) = place.split_once(':').unwrap();
+        let loaded = machine.run("podman", &["load", "--input", file]).ok();
+        let name = loaded.stdout.trim().rsplit(' ').next().unwrap().to_owned();
+        let id = machine.run("podman", &["image", "inspect", "--format", "{{.Id}}", &name]).ok();
+        assert_eq!(id.stdout.trim(), images[0].config.digest.hex(), "{place}");
+        for format in ["docker-archive", "oci-archive"] {
+            let (saved, to) = (format!("{format}.tar"), registry.reference(&format!("back/{format}:1")));
+            let _none_yet = fs::remove_file(machine.dir().join(&saved));
+            machine.run("podman", &["save", "--format", format, "--output", &saved, &name]).ok();
+            let pushed = machine.run(PORTCULLIS, &["push", &format!("{format}:{saved}"), &to]).ok();
+            let manifest = machine.run(PORTCULLIS, &["manifest", &to]).ok();
+            assert!(manifest.stdout.contains(&images[0].config.digest.to_string()), "{pushed}{manifest}");
+        }
+        machine.run("podman", &["rmi", "--force", &name]).ok();
+    }
+}
+
+#[test]
+fn skopeo_copies_what_we_pull_and_we_push_what_it_writes() {
+    skip_unless!(IP, NSENTER, SKOPEO, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, images) = with_images(&machine);
+    let reference = registry.reference("demo/oci:1");
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "docker-archive:d.tar"]).ok();
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci-archive:o.tar:v1"]).ok();
+    // To `dir:`, since to any other place skopeo compresses the layers.
+    for from in ["docker-archive:d.tar", "oci-archive:o.tar:v1"] {
+        machine.run("skopeo", &["copy", from, "dir:dir"]).ok();
+        for blob in images[0].blobs() {
+            let path = machine.dir().join("dir").join(blob.digest.hex());
+            assert!(fs::read(&path).is_ok_and(|bytes| bytes == blob.bytes), "{from}: {}", path.display());
+        }
+    }
+    let raw = machine.run("skopeo", &["inspect", "--raw", "oci-archive:o.tar:v1"]).ok();
+    assert!(raw.stdout.as_bytes() == images[0].manifest.bytes, "{raw}");
+    for (written, read) in [
+        ("docker-archive:s1.tar:registry.test/app:2", "docker-archive:s1.tar:registry.test/app:2"),
+        ("docker-archive:s2.tar", "docker-archive:s2.tar"),
+        ("oci-archive:s3.tar:v7", "oci-archive:s3.tar:v7"),
+    ] {
+        machine.run("skopeo", &["copy", "oci:oci:v1", written]).ok();
+        machine.run(PORTCULLIS, &["push", read, &registry.reference("back/app:1")]).ok();
+        let manifest = machine.run(PORTCULLIS, &["manifest", &registry.reference("back/app:1")]).ok();
+        assert!(manifest.stdout.contains(&images[0].config.digest.to_string()), "{written}: {manifest}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_sent() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _) = with_images(&machine);
+    let (reference, to) = (registry.reference("demo/oci:1"), registry.reference("back/app:1"));
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci-archive:o.tar:v1"]).ok();
+    machine.run(PORTCULLIS, &["push", "oci-archive:o.tar:v2", &to]).exits(1).says("there is v1");
+    machine.run(PORTCULLIS, &["push", "docker-archive:none.tar", &to]).exits(1).says("cannot open none.tar");
+    machine.run(PORTCULLIS, &["push", "docker-archive:hosts", &to]).exits(1).says("not taken as an image archive");
+    machine.run(PORTCULLIS, &["push", "o.tar", &to]).exits(2).says("oci-archive:FILE");
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "docker-archive::x"]).exits(2).says("names no file");
+    let all = ["pull", &reference, "--to", "docker-archive:d.tar", "--all-platforms"];
+    machine.run(PORTCULLIS, &all).exits(2).says("oci-archive:FILE");
+    let other = ["pull", &reference, "--to", "docker-archive:d.tar", "--platform", "linux/s390x"];
+    machine.run(PORTCULLIS, &other).exits(1).says("no image for linux/s390x").says("linux/amd64");
+    assert!(!machine.dir().join("d.tar").exists());
+
+    // One byte of a layer is another one.
+    let mut bytes = fs::read(machine.dir().join("o.tar")).unwrap();
+    let place = bytes.len() - 5000;
+    bytes[place] ^= 1;
+    fs::write(machine.dir().join("o.tar"), bytes).unwrap();
+    machine
+        .run(PORTCULLIS, &["push", "oci-archive:o.tar", &registry.reference("new/app:1")])
+        .exits(1)
+        .says("is damaged");
+    machine.run(PORTCULLIS, &["manifest", &registry.reference("new/app:1")]).exits(1);
+}
