@@ -161,9 +161,9 @@ pub struct GcCounts {
 pub struct GcHeld {
     /// The repository.
     pub repository: String,
-    /// `manifest`, `link`, `tag` or `algorithm`.
+    /// `manifest`, `link`, `tag`, `algorithm` or `size`.
     pub kind: String,
-    /// The digest, the tag, or the algorithm, whose name may be any text.
+    /// The digest, the tag, the repository, or the algorithm, whose name may be any text.
     pub name: String,
     /// What is wrong with it. May hold text that a peer chose.
     pub reason: String,
@@ -448,6 +448,11 @@ impl GcHeld {
                 ("algorithm", name.clone(), "manifests have digests by it, and it is not known here".to_owned())
             }
             Obstacle::Tag(tag) => ("tag", tag.to_string(), "it holds no digest".to_owned()),
+            Obstacle::TooMany(most) => (
+                "size",
+                repository.to_string(),
+                format!("its tags and manifests name more than {most} different digests"),
+            ),
         };
         Self { repository: repository.to_string(), kind: kind.to_owned(), name, reason }
     }

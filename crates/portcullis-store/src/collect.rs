@@ -5,16 +5,18 @@
 //! the round began. Nothing about what is garbage outlives the round: the next one looks again.
 
 mod mark;
+mod marks;
 mod names;
 mod sweep;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use portcullis_oci::{Digest, RepositoryName, Tag};
 
-use self::mark::{Dead, Mark, Marked};
+use self::mark::{Dead, Mark, Marked, Room};
+use self::marks::Marks;
 use self::names::Walk;
 use self::sweep::Blobs;
 use crate::error::StoreError;
@@ -22,8 +24,8 @@ use crate::store::{Inner, Store};
 
 /// How much one step looks at or removes.
 const BATCH: usize = 256;
-/// How many links and manifests one round removes: what a round remembers of the dead is bounded, another one follows.
-const MAX_DEAD: usize = 100_000;
+/// What a collection takes of memory.
+const LIMITS: Limits = Limits { dead: 100_000, marks: 3_500_000, known: 3_500_000 };
 /// How many obstacles, and in a dry run removals, are told one by one; all are counted.
 const MAX_TOLD: usize = 1000;
 
@@ -34,6 +36,18 @@ pub enum Removal {
     Real,
     /// It only says what it would remove.
     DryRun,
+}
+
+/// What a collection remembers at most. What has no room has its turn in another round.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Links and manifests that one round removes; 32 names of a manifest count as one more. Some 500 bytes each.
+    pub(crate) dead: usize,
+    /// Digests of what must stay. At most 11 bytes each when this is just below 7/8 of a power of two, twice that else.
+    pub(crate) marks: usize,
+    /// Numbers known of the one repository that is looked at: what its tags and manifests name and, where untagged
+    /// manifests go, six for each manifest and one for each child. At most 22 bytes each.
+    pub(crate) known: usize,
 }
 
 /// A collection under way. One at a time, and it ends when this is dropped.
@@ -52,9 +66,10 @@ pub struct Collection {
     inner: Arc<Inner>,
     removal: Removal,
     phase: Phase,
+    limits: Limits,
     marks: Marks,
     dead: VecDeque<Dead>,
-    /// Links and manifests in `dead`.
+    /// The weight of `dead`.
     remembered: usize,
     done: Collected,
     /// What had been removed when this round began.
@@ -132,12 +147,9 @@ pub enum Obstacle {
     Algorithm(String),
     /// A tag that holds no digest, where untagged manifests shall go.
     Tag(Tag),
+    /// The repository's tags and manifests name more different digests than this, which is more than is remembered.
+    TooMany(usize),
 }
-
-/// What a round remembers of all that must stay: the first eight bytes of each digest. Two that share them cost a dead
-/// blob its turn, never a live one.
-#[derive(Debug, Default)]
-struct Marks(HashSet<u64>);
 
 #[derive(Debug)]
 enum Phase {
@@ -154,6 +166,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Collecting`] while another one runs.
     pub fn collect(&self, removal: Removal) -> Result<Collection, StoreError> {
+        self.collect_within(LIMITS, removal)
+    }
+
+    pub(crate) fn collect_within(&self, limits: Limits, removal: Removal) -> Result<Collection, StoreError> {
         if !self.inner.promises.begin() {
             return Err(StoreError::Collecting);
         }
@@ -161,7 +177,8 @@ impl Store {
             inner: Arc::clone(&self.inner),
             removal,
             phase: Phase::Mark(Walk::default(), None),
-            marks: Marks::default(),
+            limits,
+            marks: Marks::new(limits.marks),
             dead: VecDeque::new(),
             remembered: 0,
             done: Collected { doing: "reading manifests", ..Collected::default() },
@@ -212,7 +229,11 @@ impl Collection {
                 Some(batch) => self.sweep_blobs(&batch).map(|()| Phase::Blobs(blobs)),
                 None => Ok(Phase::Trash),
             },
-            Phase::Trash if self.removal == Removal::DryRun => Ok(Phase::Ended),
+            Phase::Trash if self.removal == Removal::DryRun => {
+                // It cannot go on as a real one does, which no longer meets what it has removed.
+                self.done.more |= self.marks.is_partial();
+                Ok(Phase::Ended)
+            }
             Phase::Trash => {
                 let reaped = self.inner.purge(BATCH)?;
                 self.done.purged.blobs += reaped.objects as u64;
@@ -223,13 +244,17 @@ impl Collection {
         }
     }
 
-    /// Another round, when this one had no room for all the dead and came on.
+    /// Another round, when this one had no room for all that must stay, or none for all the dead and came on.
     fn next_round(&mut self) -> Phase {
-        if !self.done.more || self.done.removed == self.before {
-            return Phase::Ended;
-        }
-        (self.done.more, self.before) = (false, self.done.removed);
-        self.marks = Marks::default();
+        self.marks = match self.marks.of_next_part() {
+            Some(marks) => marks,
+            None if self.done.more && self.done.removed != self.before => {
+                (self.done.more, self.before) = (false, self.done.removed);
+                Marks::new(self.limits.marks)
+            }
+            None => return Phase::Ended,
+        };
+        self.remembered = 0;
         (self.done.held, self.done.repositories_held) = (Vec::new(), 0);
         (self.done.repositories, self.done.manifests, self.done.blobs) = (0, 0, 0);
         Phase::Mark(Walk::default(), None)
@@ -241,7 +266,8 @@ impl Collection {
             return Ok(match next {
                 names::Next::Repository(repository) => {
                     self.inner.wait_for_puts(&repository);
-                    Phase::Mark(walk, Some(Box::new(Mark::new(repository))))
+                    let room = Room { dead: self.limits.dead - self.remembered, known: self.limits.known };
+                    Phase::Mark(walk, Some(Box::new(Mark::new(repository, room))))
                 }
                 names::Next::Later => Phase::Mark(walk, None),
                 names::Next::End => Phase::Links,
@@ -258,16 +284,14 @@ impl Collection {
 
     /// Remembers what died in one repository, as far as there is room.
     fn take(&mut self, marked: Marked) {
-        let Marked { mut dead, manifests, held } = marked;
+        let Marked { dead, weight, more, manifests, held } = marked;
         self.done.repositories += 1;
         self.done.manifests += manifests;
         self.done.repositories_held += u64::from(!held.is_empty());
         let room = MAX_TOLD.saturating_sub(self.done.held.len());
         self.done.held.extend(held.into_iter().take(room));
-        if dead.cut(MAX_DEAD - self.remembered, &mut self.marks) {
-            self.done.more = true;
-        }
-        self.remembered += dead.len();
+        self.done.more |= more;
+        self.remembered = self.limits.dead.min(self.remembered + weight);
         if dead.len() > 0 {
             self.dead.push_back(dead);
         }
@@ -286,24 +310,6 @@ impl Drop for Collection {
     }
 }
 
-impl Marks {
-    fn add(&mut self, digest: &Digest) {
-        self.0.insert(short(digest));
-    }
-
-    fn extend<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) {
-        self.0.extend(digests.into_iter().map(short));
-    }
-
-    fn has(&self, digest: &Digest) -> bool {
-        self.0.contains(&short(digest))
-    }
-}
-
-fn short(digest: &Digest) -> u64 {
-    digest.as_bytes().first_chunk().copied().map_or(0, u64::from_le_bytes)
-}
-
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -311,6 +317,7 @@ impl fmt::Display for Obstacle {
             Self::Link(digest) => write!(f, "the link of layer {digest} holds no digest, and no blob has its name"),
             Self::Algorithm(algorithm) => write!(f, "manifests by {algorithm}, which is not known here"),
             Self::Tag(tag) => write!(f, "tag {tag} holds no digest"),
+            Self::TooMany(most) => write!(f, "its tags and manifests name more than {most} different digests"),
         }
     }
 }

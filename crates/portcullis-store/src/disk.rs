@@ -24,7 +24,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove_file(&self, path: &str) -> io::Result<()>;
     fn remove_directory(&self, path: &str) -> io::Result<()>;
-    /// Names that are not UTF-8 are left out: nothing of the store's has such a name.
+    /// A name that is not UTF-8 comes with U+FFFD in place of what is not, as [`Kind::Unspelled`]: nothing of the store's
+    /// has such a name, and whoever takes what is not named for absent must know that it is there.
     fn list(&self, path: &str, each: &mut dyn FnMut(&str, Kind)) -> io::Result<()>;
     /// Sets the modification time of a file to now.
     fn touch(&self, path: &str) -> io::Result<()>;
@@ -66,6 +67,8 @@ pub(crate) enum Kind {
     File,
     Directory,
     Other,
+    /// No path leads to it, whatever it is.
+    Unspelled,
 }
 
 /// One version of a file: whoever replaces or changes it changes its stamp.
@@ -139,7 +142,10 @@ impl Disk for RealDisk {
         let mut entries = Dir::new(self.open_directory(path)?)?;
         while let Some(entry) = entries.read() {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(name) = entry.file_name().to_str() else {
+                each(&entry.file_name().to_string_lossy(), Kind::Unspelled);
+                continue;
+            };
             match entry.file_type() {
                 _ if name == "." || name == ".." => {}
                 FileType::RegularFile => each(name, Kind::File),

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, Kind};
 use crate::error::{SpaceLimit, StoreError, kernel_text};
 use crate::layout;
 
@@ -216,7 +216,11 @@ impl<D: Disk> Durable<D> {
     /// Empties a directory.
     pub(crate) fn remove_all_below(&self, path: &str) -> io::Result<()> {
         let mut names = Vec::new();
-        self.disk.list(path, &mut |name, _| names.push(name.to_owned()))?;
+        self.disk.list(path, &mut |name, kind| {
+            if kind != Kind::Unspelled {
+                names.push(name.to_owned());
+            }
+        })?;
         names.iter().try_for_each(|name| self.remove_all(&format!("{path}/{name}")))
     }
 

@@ -132,6 +132,12 @@ pub(crate) fn marks_of_repository(repository: &RepositoryName) -> [Prefix; 2] {
     ["_manifests", "_layers"].map(|mark| Prefix(format!("{REPOSITORIES}/{repository}/{mark}")))
 }
 
+/// Whether a listed name is the very name that lies there: bytes that are no UTF-8 are listed with U+FFFD in their
+/// place, which nothing of the store's ever has.
+pub(crate) fn is_spelled(name: &str) -> bool {
+    !name.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// Whether a directory of a repository is its own, and not another repository below it.
 pub(crate) fn is_part_of_repository(name: &str) -> bool {
     matches!(name, "_layers" | "_manifests" | "_uploads")

@@ -15,11 +15,16 @@ impl Inner {
     /// What a link points to.
     pub(crate) fn read_link(&self, link: &Key) -> Result<Option<Digest>, StoreError> {
         let Some(text) = self.backend.read(link, 0..layout::MAX_LINK_BYTES)? else { return Ok(None) };
-        let digest = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+        let digest = held_by(&text);
         if digest.is_none() {
             self.note_damage(link, "it holds no digest");
         }
         Ok(digest)
+    }
+
+    /// The same for whoever looks at it a second time: damage is not counted.
+    pub(crate) fn peek_link(&self, link: &Key) -> Result<Option<Digest>, StoreError> {
+        Ok(self.backend.read(link, 0..layout::MAX_LINK_BYTES)?.as_deref().and_then(held_by))
     }
 
     /// What a link that is named after `digest` points to: that digest, or one of another algorithm (Distribution's alias
@@ -78,4 +83,8 @@ impl Inner {
         self.damaged.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(key = key.as_str(), what, "treated as absent");
     }
+}
+
+fn held_by(text: &[u8]) -> Option<Digest> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

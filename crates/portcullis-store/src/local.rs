@@ -89,8 +89,8 @@ impl<D: Disk> LocalBackend<D> {
     fn reap_directory(&self, directory: &str, n: usize, reaped: &mut Reaped) -> std::io::Result<()> {
         let left = n - reaped.objects;
         let mut names = Vec::new();
-        self.disk().list(directory, &mut |name, _| {
-            if names.len() < left {
+        self.disk().list(directory, &mut |name, kind| {
+            if names.len() < left && kind != Kind::Unspelled {
                 names.push(format!("{directory}/{name}"));
             }
         })?;

@@ -16,6 +16,10 @@ use crate::error::StoreError;
 use crate::layout::Key;
 use crate::store::Inner;
 
+/// How many promises of one kind are kept one by one; at most 11 bytes each. Past it everything counts as promised, and
+/// the collection that runs removes nothing more.
+const MOST: usize = 3_500_000;
+
 /// The promises made since the collection that runs began; none are kept while none runs.
 #[derive(Debug, Default)]
 pub(crate) struct Promises(Mutex<Option<Since>>);
@@ -25,6 +29,8 @@ pub(crate) struct Promises(Mutex<Option<Since>>);
 struct Since {
     links: HashSet<u64>,
     blobs: HashSet<u64>,
+    /// There were too many to keep them one by one.
+    everything: bool,
 }
 
 impl Promises {
@@ -45,21 +51,33 @@ impl Promises {
     /// The caller holds the digest's lock, for this and for the two below.
     fn enter(&self, repository: &RepositoryName, name: &Digest, target: &Digest) {
         if let Some(since) = self.since().as_mut() {
-            since.links.insert(hash(&(repository, name)));
-            since.blobs.extend([hash(name), hash(target)]);
+            since.note(hash(&(repository, name)), [hash(name), hash(target)], MOST);
         }
     }
 
     pub(crate) fn has_link(&self, repository: &RepositoryName, name: &Digest) -> bool {
-        self.since().as_ref().is_some_and(|since| since.links.contains(&hash(&(repository, name))))
+        self.since().as_ref().is_some_and(|since| since.everything || since.links.contains(&hash(&(repository, name))))
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
-        self.since().as_ref().is_some_and(|since| since.blobs.contains(&hash(digest)))
+        self.since().as_ref().is_some_and(|since| since.everything || since.blobs.contains(&hash(digest)))
     }
 
     fn since(&self) -> MutexGuard<'_, Option<Since>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Since {
+    fn note(&mut self, link: u64, blobs: [u64; 2], most: usize) {
+        if self.everything {
+            return;
+        }
+        self.links.insert(link);
+        self.blobs.extend(blobs);
+        if self.links.len().max(self.blobs.len()) > most {
+            *self = Self { everything: true, ..Self::default() };
+        }
     }
 }
 
@@ -101,4 +119,21 @@ fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_promises_than_are_kept_are_kept_all_the_same() {
+        let mut since = Since::default();
+        since.note(1, [2, 2], 2);
+        since.note(1, [2, 3], 2);
+        assert!(!since.everything, "at the limit");
+        since.note(4, [2, 5], 2);
+        assert!(since.everything, "past it");
+        since.note(6, [7, 8], 2);
+        assert!(since.everything && since.links.is_empty() && since.blobs.is_empty());
+    }
 }

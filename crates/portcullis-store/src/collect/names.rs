@@ -79,7 +79,9 @@ impl Walk {
                 Ok(Next::Repository(repository))
             }
             Err(_) => {
-                let holds_something = !inner.backend.list(&layout::repositories_below(&below), None, 1)?.is_empty();
+                // No path leads into what cannot be spelled, so that nobody knows what it holds.
+                let holds_something = !layout::is_spelled(&below)
+                    || !inner.backend.list(&layout::repositories_below(&below), None, 1)?.is_empty();
                 if holds_something && strangers.len() < MAX_STRANGERS && !strangers.contains(&below) {
                     strangers.push(below);
                 }

@@ -122,7 +122,7 @@ impl Collection {
         let inner = std::sync::Arc::clone(&self.inner);
         self.done.blobs += batch.len() as u64;
         let mut dead = batch.iter().filter(|digest| !self.marks.has(digest)).copied().collect::<Vec<_>>().into_iter();
-        let short_of_space = dead.len() > 0 && inner.check_space().is_err();
+        let short_of_space = dead.len() > 0 && inner.is_short_of_space()?;
         dead.try_for_each(|digest| {
             let _digest = inner.lock_digest(&digest);
             if inner.promises.has_blob(&digest) {
@@ -144,6 +144,14 @@ impl Collection {
 }
 
 impl Inner {
+    /// Whether less is free than shall be. That it cannot be measured is an error, and no reason to empty the trash.
+    fn is_short_of_space(&self) -> Result<bool, StoreError> {
+        match self.check_space() {
+            Err(StoreError::NoSpace { .. }) => Ok(true),
+            measured => measured.map(|()| false),
+        }
+    }
+
     /// To the trash, or at once where that has no room: on a full disk it cannot even be made.
     fn remove_blob(&self, data: &Key, short_of_space: bool) -> Result<Option<u64>, StoreError> {
         if !short_of_space {
@@ -159,7 +167,7 @@ impl Inner {
     /// Removes at most `n` blobs from the trash for good: those whose time is over or, when space is short, any.
     pub(super) fn purge(&self, n: usize) -> Result<Reaped, StoreError> {
         let now = self.backend.now();
-        let before = if self.check_space().is_err() { now + 1 } else { now.saturating_sub(self.trash.as_secs()) };
+        let before = if self.is_short_of_space()? { now + 1 } else { now.saturating_sub(self.trash.as_secs()) };
         self.backend.reap(before, n)
     }
 }

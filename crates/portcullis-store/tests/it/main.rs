@@ -13,6 +13,7 @@ mod manifests;
 mod opening;
 mod pause;
 mod referrers;
+mod unspelled;
 mod uploads;
 
 use std::fs;

@@ -167,6 +167,7 @@ fn complaints(report: &GcReport) -> Vec<String> {
         let fix = match kind.as_str() {
             "manifest" => format!("portcullis delete HOST/{repository}@{name}, if nobody needs it"),
             "tag" => format!("portcullis delete HOST/{repository}:{name}, or push the tag again"),
+            "size" => format!("move a part of {repository} to another repository"),
             "algorithm" => format!("push what is needed of {repository} by sha256 to another repository"),
             _ => "push an image with that layer again".to_owned(),
         };
