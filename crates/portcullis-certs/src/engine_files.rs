@@ -10,6 +10,7 @@ mod hosts_toml;
 mod registries_yaml;
 mod tree;
 
+use crate::file;
 use std::path::{Path, PathBuf};
 
 pub use buildkitd_toml::{BuildkitRegistry, BuildkitdToml};
@@ -40,6 +41,14 @@ impl TlsFiles {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty() && self.pairs.is_empty()
+    }
+
+    /// The same files where they lie when `root` stands for the machine's `/`.
+    pub(crate) fn below(&self, root: &Path) -> Self {
+        Self {
+            roots: self.roots.iter().map(|path| file::below(root, path)).collect(),
+            pairs: self.pairs.iter().map(|(cert, key)| (file::below(root, cert), file::below(root, key))).collect(),
+        }
     }
 }
 

@@ -9,13 +9,37 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// No certificate or key file comes near it; buildx has the same cap.
 pub(crate) const FILE_LIMIT: u64 = 1 << 20;
 
 /// Entries of one directory.
 pub(crate) const ENTRY_LIMIT: usize = 1024;
+
+/// Where an absolute path of a machine lies when `root` stands for its `/`. No `..` leads out of the root; a symbolic link may.
+pub(crate) fn below(root: &Path, absolute: &Path) -> PathBuf {
+    if root == Path::new("/") {
+        // The kernel knows best what `..` means behind a link.
+        return root.join(absolute);
+    }
+    let mut path = root.to_owned();
+    let mut depth = 0_usize;
+    for part in absolute.components() {
+        match part {
+            Component::Normal(name) => {
+                path.push(name);
+                depth += 1;
+            }
+            Component::ParentDir if depth > 0 => {
+                path.pop();
+                depth -= 1;
+            }
+            Component::ParentDir | Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    path
+}
 
 /// Reads a regular file of at most `limit` bytes. Symbolic links are followed.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), Fault> {
@@ -71,6 +95,20 @@ fn unreadable(path: &Path, error: &io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_path_leads_out_of_the_root() {
+        for (absolute, expected) in [
+            ("/etc/x.crt", "/mnt/etc/x.crt"),
+            ("etc/x.crt", "/mnt/etc/x.crt"),
+            ("/a/../../../etc/x.crt", "/mnt/etc/x.crt"),
+            ("/a/b/../x.crt", "/mnt/a/x.crt"),
+            ("/", "/mnt"),
+        ] {
+            assert_eq!(below(Path::new("/mnt"), Path::new(absolute)), Path::new(expected), "{absolute}");
+        }
+        assert_eq!(below(Path::new("/"), Path::new("/a/../x")), Path::new("/a/../x"));
+    }
 
     #[test]
     fn only_regular_files_within_the_limit_are_read() {

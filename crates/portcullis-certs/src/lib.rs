@@ -62,8 +62,8 @@ pub use predict::{
     Scheme, Situation, Skipped, TlsVersion, Tried, UnreadReason, predict,
 };
 pub use profile::{
-    Checked, EngineProfile, Hub, Insecure, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules, SearchRoot,
-    Subdirectories, SystemRoots, Texts,
+    Checked, Elsewhere, EngineProfile, Hub, Insecure, Ipv6, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules,
+    SearchRoot, Subdirectories, SystemRoots, Texts,
 };
 pub use signature::SignatureKind;
 pub use survey::{
@@ -72,4 +72,6 @@ pub use survey::{
 };
 pub use version::{Version, Versions};
 pub use visible::{Visible, visible_bytes};
-pub use x509::{AltName, Certificate, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage};
+pub use x509::{
+    AltName, Certificate, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage, NameConstraints, NameSubtree,
+};

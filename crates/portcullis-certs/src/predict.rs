@@ -12,7 +12,7 @@ mod insecure;
 mod words;
 
 use crate::finding::Finding;
-use crate::profile::{Checked, EngineProfile, Known, Layout, Reload, Row};
+use crate::profile::{Checked, Elsewhere, EngineProfile, Ipv6, Known, Layout, Reload, Row};
 use crate::version::{Version, Versions};
 use crate::x509::Certificate;
 use portcullis_oci::RegistryHost;
@@ -196,6 +196,11 @@ pub enum Outcome {
         /// What it says: a part of its message that does not depend on where it runs.
         text: String,
     },
+    /// The registry cannot be named to it: no file is looked for.
+    NotAReference {
+        /// What it says.
+        text: &'static str,
+    },
     /// The operation waits for ever: a FIFO in place of a file.
     Hangs {
         /// The FIFO.
@@ -253,6 +258,11 @@ pub fn predict(profile: &EngineProfile, situation: &Situation<'_>, host: &Regist
         row: None,
         findings: Vec::new(),
     };
+    let refuses_ipv6 = Row::at(profile.ipv6, profile.assumed).filter(|row| row.holds == Ipv6::Refused);
+    if let Some(row) = refuses_ipv6.filter(|_| host.as_str().starts_with('[')) {
+        let outcome = Outcome::NotAReference { text: "invalid reference format" };
+        return Prediction { outcome, row: Some((row.versions, row.known)), ..blank };
+    }
     match profile.layout {
         Layout::HostDirectories => certs_d::predict(blank, situation, host),
         Layout::HostsToml { .. } => hosts::predict(blank, situation, host),
@@ -303,6 +313,11 @@ impl Prediction {
             Checked::TableOnly => "the rules are from its source, no test has run it".to_owned(),
         };
         format!("{} {}{assumed}; {checked}", self.profile.title, self.profile.assumed)
+    }
+
+    /// Whose files count for the hosts that the registry sends to, and for a proxy.
+    pub fn elsewhere(&self) -> Elsewhere {
+        Row::at(self.profile.elsewhere, self.profile.assumed).map_or(Elsewhere::Registrys, |row| row.holds)
     }
 
     /// When a change of the files counts.

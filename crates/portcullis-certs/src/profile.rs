@@ -6,6 +6,7 @@
 mod engines;
 
 use crate::fault::Fault;
+use crate::file;
 use crate::finding::Severity;
 use crate::version::{Version, Versions};
 use portcullis_oci::RegistryHost;
@@ -39,8 +40,12 @@ pub struct EngineProfile {
     pub hub: &'static [Row<Hub>],
     /// What it makes of a directory whose name ends like a file's.
     pub subdirectories: &'static [Row<Subdirectories>],
+    /// Whether an image's name may have an IPv6 address in brackets.
+    pub ipv6: &'static [Row<Ipv6>],
     /// Whether the roots it reads are added to the system's.
     pub system_roots: &'static [Row<SystemRoots>],
+    /// Whose files count for the hosts that the registry sends to.
+    pub elsewhere: &'static [Row<Elsewhere>],
     /// When a changed file counts.
     pub reload: &'static [Row<Reload>],
     /// Who reads the files: what *we* may not read says nothing about a daemon of root's.
@@ -184,6 +189,15 @@ pub enum Subdirectories {
     Skipped,
 }
 
+/// What an engine makes of `[fd00::1]:5000/image`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// It asks there; the directory has the brackets too.
+    Taken,
+    /// It says `invalid reference format`.
+    Refused,
+}
+
 /// What the roots of the files are added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemRoots {
@@ -191,6 +205,15 @@ pub enum SystemRoots {
     Merged,
     /// Nothing: one `.crt` replaces all of the system's.
     Replaced,
+}
+
+/// Whose files count for a host that the registry sends to (a token server, a store of blobs), and for a proxy that speaks TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// The registry's: its roots are trusted for the other host, and its pairs are presented there.
+    Registrys,
+    /// Those of that host's own directory.
+    Own,
 }
 
 /// When a changed file counts.
@@ -351,7 +374,7 @@ impl fmt::Display for Known {
 }
 
 fn search(places: &[SearchRoot], root: &Path, home: Option<&Path>, config_home: Option<&Path>) -> Vec<PathBuf> {
-    let below = |absolute: &Path| root.join(absolute.strip_prefix("/").unwrap_or(absolute));
+    let below = |absolute: &Path| file::below(root, absolute);
     let config = config_home.map(Path::to_owned).or_else(|| home.map(|home| home.join(".config")));
     let place = |place: &SearchRoot| match place {
         SearchRoot::Home(relative) => home.map(|home| below(&home.join(relative))),

@@ -10,8 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
+mod constraints;
 mod parse;
 
+pub use constraints::{NameConstraints, NameSubtree};
 pub(crate) use parse::bits;
 
 /// A parsed certificate, immutable and cheap to clone.
@@ -74,8 +76,8 @@ pub struct CertificateFacts {
     pub self_issued: bool,
     /// Self-issued, and its own key verifies its signature. `false` also when the algorithm cannot be checked (MD5, DSA).
     pub self_signed: bool,
-    /// It has nameConstraints.
-    pub has_name_constraints: bool,
+    /// nameConstraints; `None` (any name goes) without the extension.
+    pub name_constraints: Option<NameConstraints>,
     /// Critical extensions that path building (webpki) does not handle, as OIDs: in a chain they mean refusal.
     pub unknown_critical: Vec<String>,
 }
@@ -170,6 +172,16 @@ impl Certificate {
         &self.inner.facts
     }
 
+    /// Whether it is for this host: an address among its addresses, else a name among its DNS names, as in Go (`VerifyHostname`). The
+    /// common name does not count, and a star is the whole first label (RFC 6125 §6.4.3), also before a name without dots.
+    pub fn is_for(&self, host: &str) -> bool {
+        let names = &self.facts().alt_names;
+        match host.parse::<IpAddr>() {
+            Ok(address) => names.contains(&AltName::Ip(address)),
+            Err(_) => names.iter().any(|name| matches!(name, AltName::Dns(pattern) if covers(pattern, host))),
+        }
+    }
+
     /// Whether the issuer's key made this certificate's signature. Names, dates and usages are not looked at.
     ///
     /// `false` also for algorithms that cannot be checked: MD5, DSA, keys other than those [`KeyType`] names.
@@ -178,6 +190,15 @@ impl Certificate {
         let key = issuer.facts();
         signature::holds(&self.facts().signature, &key.key, &key.spki_der, tbs, &self.inner.signature)
     }
+}
+
+fn covers(pattern: &str, name: &str) -> bool {
+    if pattern.eq_ignore_ascii_case(name) {
+        return true;
+    }
+    let Some((star, rest)) = pattern.split_once('.') else { return false };
+    let Some((label, domain)) = name.split_once('.') else { return false };
+    star == "*" && !label.is_empty() && rest.eq_ignore_ascii_case(domain)
 }
 
 impl PartialEq for Certificate {
@@ -212,6 +233,26 @@ impl fmt::Display for KeyType {
             Self::P521 => f.write_str("P-521"),
             Self::Ed25519 => f.write_str("Ed25519"),
             Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_one_label() {
+        for (pattern, name, expected) in [
+            ("r.test", "R.Test", true),
+            ("*.test", "r.test", true),
+            ("*.test", "a.b.test", false),
+            ("*.test", "test", false),
+            ("*.test", ".test", false),
+            ("r*.test", "r1.test", false),
+            ("*", "test", false),
+        ] {
+            assert_eq!(covers(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

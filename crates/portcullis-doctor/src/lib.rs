@@ -18,6 +18,7 @@
 //! ```
 
 mod facts;
+mod go_words;
 
 mod checks;
 mod diagnosis;
@@ -36,6 +37,7 @@ pub use facts::{
     Answer, Builder, Config, Contact, ContactEnd, DockerConfig, EngineFacts, Environment, Facts, HostsLine, Live,
     LiveFacts, Machine, Options, OtherHost, PairTrial, Reach, ServerDecision, Target, TextFile, VersionTrial, gather,
 };
+pub use go_words::go_refusal;
 pub use lint::{CertificateView, lint, view};
 pub use mend::Mend;
 pub use pages::{index_page, page};

@@ -7,8 +7,10 @@ pub(crate) mod text;
 
 use crate::checks::{Sent, Trust, is_let_in, requires, sends, server_shown, trusts, unread_matters};
 use crate::diagnosis::{Diagnosis, shown};
-use crate::facts::{EngineFacts, Facts};
-use portcullis_certs::{Outcome, Severity, UnreadReason, Visible};
+use crate::facts::{EngineFacts, Facts, LiveFacts};
+use crate::go_words::in_go;
+use portcullis_certs::{Certificate, EngineProfile, Outcome, Severity, UnreadReason, Visible};
+use portcullis_client::Distrust;
 
 pub use text::{Style, write_findings};
 
@@ -136,6 +138,7 @@ fn judge(engine: &EngineFacts, facts: &Facts) -> (VerdictState, String) {
     use VerdictState::{Fails, Unknown, Works};
     match &engine.prediction.outcome {
         Outcome::Fails { text, .. } => return (Fails, format!("stops with: {text}")),
+        Outcome::NotAReference { text } => return (Fails, format!("takes no such name: `{text}`")),
         Outcome::Hangs { at } => return (Fails, format!("waits for ever at {}", shown(at))),
         Outcome::CannotTell { at } => return (Unknown, format!("{} could not be read by this user", shown(at))),
         Outcome::NotRead(UnreadReason::PlainHttp) => {
@@ -154,7 +157,7 @@ fn judge(engine: &EngineFacts, facts: &Facts) -> (VerdictState, String) {
     let Some(live) = facts.live() else { return (Works, format!("{files}; the registry was not asked")) };
     match trusts(engine, facts) {
         None => return (Fails, format!("{files}; the registry showed no certificate")),
-        Some(Trust::No(reason)) => return (Fails, format!("refuses the registry: {reason}")),
+        Some(Trust::No(reason)) => return (Fails, refusal(engine, live, &reason, facts)),
         Some(Trust::ByFiles | Trust::BySystem | Trust::NotVerified) => {}
     }
     match sends(engine, facts) {
@@ -175,6 +178,18 @@ fn judge(engine: &EngineFacts, facts: &Facts) -> (VerdictState, String) {
         }
         _ => (Works, "trusts the registry, which lets it in without a client certificate".to_owned()),
     }
+}
+
+/// Why it refuses, and what it says, so that whoever has its message before them finds it again. Our own client has words of its own.
+fn refusal(engine: &EngineFacts, live: &LiveFacts, reason: &Distrust, facts: &Facts) -> String {
+    let chain = live.greeting.as_ref().map(|greeting| greeting.chain.as_slice()).unwrap_or_default();
+    let roots = engine.prediction.registry().map(|endpoint| endpoint.roots.as_slice()).unwrap_or_default();
+    let roots: Vec<Certificate> = roots.iter().map(|root| root.certificate.clone()).collect();
+    let why = format!("refuses the registry: {reason}");
+    if engine.profile.name == EngineProfile::DOCKER_DOCS.name {
+        return why;
+    }
+    format!("{why}; it says `{}`", in_go(reason, chain, &roots, &facts.target.host, facts.now))
 }
 
 fn loaded(engine: &EngineFacts) -> String {

@@ -39,7 +39,7 @@ pub(crate) fn permit(names: &[ServerName]) -> Result<NameConstraints, PkiError> 
 /// # Errors
 /// [`PkiError::Encode`] when the extension cannot be read.
 pub(crate) fn outside(ca: &Certificate, names: &[ServerName]) -> Result<Vec<ServerName>, PkiError> {
-    if !ca.facts().has_name_constraints {
+    if ca.facts().name_constraints.is_none() {
         return Ok(Vec::new());
     }
     let certificate = x509_cert::Certificate::from_der(ca.der())?;
@@ -55,7 +55,7 @@ pub(crate) fn outside(ca: &Certificate, names: &[ServerName]) -> Result<Vec<Serv
 /// # Errors
 /// [`PkiError::Encode`] when the extension cannot be read.
 pub(crate) fn limits_names(ca: &Certificate) -> Result<bool, PkiError> {
-    if !ca.facts().has_name_constraints {
+    if ca.facts().name_constraints.is_none() {
         return Ok(false);
     }
     let certificate = x509_cert::Certificate::from_der(ca.der())?;

@@ -71,12 +71,8 @@ fn read_registry(
 
 /// What the engine will try to load: a directory that may not be read, or is not there, holds nothing.
 fn with_directories(registry: &BuildkitRegistry, root: &Path) -> Result<TlsFiles, (PathBuf, ErrorKind)> {
-    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-    let mut files = TlsFiles {
-        roots: registry.files.roots.iter().map(|path| below(path)).collect(),
-        pairs: registry.files.pairs.iter().map(|(cert, key)| (below(cert), below(key))).collect(),
-    };
-    for directory in registry.directories.iter().map(|path| below(path)) {
+    let mut files = registry.files.below(root);
+    for directory in registry.directories.iter().map(|path| file::below(root, path)) {
         let names = match file::list(&directory) {
             Ok(names) => names,
             Err(Fault::DirectoryUnreadable { error: ErrorKind::NotFound | ErrorKind::PermissionDenied }) => continue,
@@ -141,7 +137,7 @@ fn read_tls(
         return true;
     };
     endpoint.verifies = !tls.skip_verify;
-    let below = |path: &PathBuf| situation.root.join(path.strip_prefix("/").unwrap_or(path));
+    let below = |path: &PathBuf| file::below(situation.root, path);
     let pairs = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => vec![(below(cert), below(key))],
         (None, None) => Vec::new(),

@@ -3,7 +3,7 @@
 use super::certs_d::{self, blank_endpoint, fill, look, read_taken};
 use super::words;
 use super::{Endpoint, Look, Outcome, Places, Prediction, Scheme, Situation, Tried, UnreadReason, insecure};
-use crate::engine_files::{ContainerdConfig, HostEntry, HostsToml};
+use crate::engine_files::{ContainerdConfig, HostEntry, HostsToml, NotTaken};
 use crate::fault::Fault;
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
@@ -83,7 +83,7 @@ fn roots_of(
     path: &Path,
     root: &Path,
 ) -> Result<Option<Vec<PathBuf>>, Outcome> {
-    let below = |absolute: &Path| root.join(absolute.strip_prefix("/").unwrap_or(absolute));
+    let below = |absolute: &Path| file::below(root, absolute);
     let version = made.profile.assumed;
     let (line, list, paths) = match &config.config_path {
         Some((line, list)) if !list.is_empty() => (Some(*line), list.clone(), config.paths()),
@@ -154,7 +154,7 @@ fn speak_plainly(made: &mut Prediction) {
 
 fn read_hosts_toml(made: &mut Prediction, path: &Path, bytes: &[u8], situation: &Situation<'_>, host: &RegistryHost) {
     let directory = path.parent().unwrap_or(path).to_owned();
-    let read = match HostsToml::parse(bytes, &directory) {
+    let read = match parse(bytes, &directory, situation.root) {
         Ok(read) if read.has_host_table || made.profile.assumed >= no_host_table(&made.profile) => Ok(read),
         Ok(_) => Err((1, "invalid `host` tree: this version wants a table [host.\"…\"]".to_owned())),
         Err(error) => Err((error.line, error.reason)),
@@ -176,6 +176,16 @@ fn read_hosts_toml(made: &mut Prediction, path: &Path, bytes: &[u8], situation: 
         }
     }
     speak_plainly(made);
+}
+
+/// The file as the machine's engine sees it, with its files where they lie below the root.
+fn parse(bytes: &[u8], directory: &Path, root: &Path) -> Result<HostsToml, NotTaken> {
+    let inside = directory.strip_prefix(root).unwrap_or(directory);
+    let mut read = HostsToml::parse(bytes, &Path::new("/").join(inside))?;
+    for entry in &mut read.entries {
+        entry.files = entry.files.below(root);
+    }
+    Ok(read)
 }
 
 /// Docker and nerdctl carry containerd's code of their own time: both versions of theirs came after the change.

@@ -1,8 +1,8 @@
 //! The rows themselves. Where an engine's source is cited, the commit is the one that was read; line numbers are its.
 
 use super::{
-    Checked, EngineProfile, Hub, Insecure, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules, SearchRoot,
-    Subdirectories, SystemRoots, Texts,
+    Checked, Elsewhere, EngineProfile, Hub, Insecure, Ipv6, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules,
+    SearchRoot, Subdirectories, SystemRoots, Texts,
 };
 use crate::finding::Severity;
 use crate::version::{Version, Versions};
@@ -23,6 +23,9 @@ const DOCKER_23: Version = Version::new(23, 0, 0);
 const DOCKER_17_09: Version = Version::new(17, 9, 0);
 const DOCKER_1_13: Version = Version::new(1, 13, 0);
 const DOCKER_1_11: Version = Version::new(1, 11, 0);
+/// distribution/reference v0.5.0, the first with IPv6, came with it.
+const DOCKER_25: Version = Version::new(25, 0, 0);
+const REFERENCE: Known = Known::FromSource("moby#46376");
 /// 6a1d8a9899, "daemon: add IPv6 loopback as insecure registry".
 const DOCKER_28: Version = Version::new(28, 0, 0);
 /// Loopback is spoken to over TLS first, with a fallback to HTTP (between 1.7.5 and 1.7.7).
@@ -62,7 +65,9 @@ impl EngineProfile {
         insecure: &[all(Insecure::Read, OURS)],
         hub: &[all(Hub::Directory("docker.io"), OURS)],
         subdirectories: &[all(Subdirectories::Read, MOBY)],
+        ipv6: &[all(Ipv6::Taken, OURS)],
         system_roots: &[all(SystemRoots::Merged, PAGE)],
+        elsewhere: &[all(Elsewhere::Own, Known::Chosen("the page is silent; a certificate is for one registry"))],
         reload: &[all(Reload::EachOperation, PAGE)],
         reader: ReadBy::Caller,
         checked: Checked::Observed("portcullis"),
@@ -121,10 +126,15 @@ impl EngineProfile {
         insecure: &[all(Insecure::NotRead, MOBY_20_10)],
         hub: &[all(Hub::NotRead, MOBY)],
         subdirectories: &[all(Subdirectories::Read, MOBY_20_10)],
+        ipv6: &[
+            row(Ipv6::Refused, Versions::until(DOCKER_25), MOBY_20_10),
+            row(Ipv6::Taken, Versions::since(DOCKER_25), REFERENCE),
+        ],
         system_roots: &[
             row(SystemRoots::Replaced, Versions::until(DOCKER_1_13), Known::FromSource("moby 66a5e34cc4")),
             row(SystemRoots::Merged, Versions::since(DOCKER_1_13), MOBY_20_10),
         ],
+        elsewhere: &[all(Elsewhere::Registrys, MOBY_20_10)],
         reload: &[all(Reload::EachOperation, MOBY_20_10)],
         reader: ReadBy::Daemon,
         checked: Checked::Observed("dockerd 20.10.24"),
@@ -139,6 +149,7 @@ impl EngineProfile {
         rootless_roots: &[SearchRoot::ConfigHome("docker/certs.d")],
         // daemon/hosts.go:28-41: ConfigureHosts(HostDirFromRoot(CertsDir())).
         rules: Rules { unreadable_directory: &[all(Severity::Fatal, MOBY)], ..Self::CONTAINERD.rules },
+        ipv6: Self::DOCKER.ipv6,
         hub: &[all(Hub::Directory("docker.io"), MOBY)],
         checked: Checked::TableOnly,
         assumed: Version::new(29, 0, 0),
@@ -178,7 +189,9 @@ impl EngineProfile {
         insecure: &[all(Insecure::Read, CONTAINERS)],
         hub: &[all(Hub::Directory("docker.io"), CONTAINERS)],
         subdirectories: &[all(Subdirectories::Read, SKOPEO)],
+        ipv6: &[all(Ipv6::Refused, SKOPEO)],
         system_roots: &[all(SystemRoots::Merged, SKOPEO)],
+        elsewhere: &[all(Elsewhere::Registrys, SKOPEO)],
         reload: &[all(Reload::EachOperation, SKOPEO)],
         reader: ReadBy::Caller,
         checked: Checked::Observed("skopeo 1.9.3 and podman 4.3.1"),
@@ -216,7 +229,9 @@ impl EngineProfile {
         insecure: &[all(Insecure::Read, CONTAINERD)],
         hub: &[all(Hub::Directory("docker.io"), CONTAINERD)],
         subdirectories: &[all(Subdirectories::Skipped, CTR)],
+        ipv6: &[all(Ipv6::Taken, CTR)],
         system_roots: &[all(SystemRoots::Merged, CONTAINERD)],
+        elsewhere: &[all(Elsewhere::Registrys, CTR)],
         reload: &[all(Reload::EachOperation, CONTAINERD)],
         reader: ReadBy::Daemon,
         checked: Checked::Observed("ctr 1.6.20"),
@@ -265,7 +280,9 @@ impl EngineProfile {
         insecure: &[all(Insecure::Read, BUILDKIT)],
         hub: &[all(Hub::Directory("docker.io"), BUILDKIT)],
         subdirectories: &[all(Subdirectories::Read, BUILDKIT)],
+        ipv6: &[all(Ipv6::Taken, Known::FromSource("buildkit#4188"))],
         system_roots: &[all(SystemRoots::Merged, BUILDKIT)],
+        elsewhere: &[all(Elsewhere::Registrys, BUILDKIT)],
         reload: &[all(Reload::ConfigAtStart { restart: "systemctl restart buildkit" }, BUILDKIT)],
         reader: ReadBy::Daemon,
         checked: Checked::TableOnly,

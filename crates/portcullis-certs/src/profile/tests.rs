@@ -81,6 +81,8 @@ fn rows_do_not_overlap_and_leave_nothing_out() {
         check(profile, profile.hub);
         check(profile, profile.subdirectories);
         check(profile, profile.system_roots);
+        check(profile, profile.ipv6);
+        check(profile, profile.elsewhere);
         check(profile, profile.reload);
     }
 }

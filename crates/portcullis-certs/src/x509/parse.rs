@@ -1,6 +1,6 @@
 //! DER to facts, over x509-parser. Knows no files.
 
-use super::{AltName, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage};
+use super::{AltName, CertificateFacts, ExtendedKeyUsage, KeyType, KeyUsage, NameConstraints, NameSubtree};
 use crate::fingerprint::{Fingerprint, Serial};
 use crate::name::DistinguishedName;
 use crate::signature::{self, SignatureKind};
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use time::OffsetDateTime;
 use x509_parser::certificate::{TbsCertificate, X509Certificate};
-use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
@@ -71,7 +71,7 @@ fn facts(tbs: &TbsCertificate<'_>) -> Result<CertificateFacts, String> {
         authority_key_id: None,
         self_issued: false,
         self_signed: false,
-        has_name_constraints: false,
+        name_constraints: None,
         unknown_critical: Vec::new(),
     })
 }
@@ -99,7 +99,12 @@ fn read_extension(facts: &mut CertificateFacts, extension: &X509Extension<'_>) -
         ParsedExtension::SubjectAlternativeName(names) => {
             facts.alt_names = names.general_names.iter().map(alt_name).collect();
         }
-        ParsedExtension::NameConstraints(_) => facts.has_name_constraints = true,
+        ParsedExtension::NameConstraints(constraints) => {
+            facts.name_constraints = Some(NameConstraints {
+                permitted: subtrees(constraints.permitted_subtrees.as_deref()),
+                excluded: subtrees(constraints.excluded_subtrees.as_deref()),
+            });
+        }
         ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = Some(id.0.to_vec()),
         ParsedExtension::AuthorityKeyIdentifier(id) => {
             facts.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
@@ -163,7 +168,23 @@ fn alt_name(name: &GeneralName<'_>) -> AltName {
     }
 }
 
-fn ip(octets: &[u8]) -> Option<IpAddr> {
+fn subtrees(subtrees: Option<&[GeneralSubtree<'_>]>) -> Vec<NameSubtree> {
+    subtrees.unwrap_or_default().iter().map(|subtree| name_subtree(&subtree.base)).collect()
+}
+
+fn name_subtree(base: &GeneralName<'_>) -> NameSubtree {
+    match base {
+        GeneralName::DNSName(base) => NameSubtree::Dns((*base).to_owned()),
+        GeneralName::IPAddress(range) if matches!(range.len(), 8 | 32) => {
+            let (network, mask) = range.split_at(range.len() / 2);
+            NameSubtree::Ip { network: network.to_vec(), mask: mask.to_vec() }
+        }
+        GeneralName::IPAddress(_) | GeneralName::Invalid(..) => NameSubtree::Malformed,
+        _ => NameSubtree::Other,
+    }
+}
+
+pub(super) fn ip(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }

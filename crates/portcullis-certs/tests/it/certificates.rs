@@ -169,7 +169,7 @@ fn facts_of_authorities_and_oddities() {
     let v1 = certificate("v1.crt");
     assert_eq!((v1.facts().version, v1.facts().is_ca, v1.facts().self_signed), (1, None, true));
     let odd = certificate("odd.crt");
-    assert!(odd.facts().has_name_constraints);
+    assert!(odd.facts().name_constraints.is_some());
     assert_eq!(odd.facts().unknown_critical, ["1.2.3.4"]);
     let again = certificate("ca-again.crt");
     assert_eq!((again.facts().self_issued, again.facts().self_signed), (true, false));

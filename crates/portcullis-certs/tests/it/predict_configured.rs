@@ -270,3 +270,23 @@ fn predictions_say_whether_a_test_has_run_the_engine() {
     }
     assert!(basis(CONTAINERD).contains("checked against ctr 1.6.20"));
 }
+
+/// With another root every name in the machine's files means a place below it: absolute ones, and those that climb.
+#[test]
+fn absolute_names_stay_below_the_root() {
+    let outside = tree(&[("outside.crt", bytes("ca.crt").as_slice())]);
+    let climbing = format!("{}{}", "../".repeat(20), outside.path().join("outside.crt").display());
+    let text = format!(
+        "server = \"https://{HOST}\"\nca = [\"/opt/pki/ca.crt\", \"{climbing}\", \"{}\"]\n",
+        outside.path().join("outside.crt").display()
+    );
+    let dir = tree(&[("etc/containerd/config.toml", PATH_SET), ("opt/pki/ca.crt", bytes("ca.crt").as_slice())]);
+    write(&dir.path().join("etc/containerd/certs.d").join(HOST).join("hosts.toml"), text.as_bytes());
+    let made = of_version(CONTAINERD, dir.path(), Version::new(2, 0, 0));
+    let Outcome::Fails { at, .. } = &made.outcome else { panic!("{:?}", made.outcome) };
+    assert!(at.starts_with(dir.path()), "{}", at.display());
+    let text = format!("server = \"https://{HOST}\"\nca = \"/opt/pki/ca.crt\"\n");
+    write(&dir.path().join("etc/containerd/certs.d").join(HOST).join("hosts.toml"), text.as_bytes());
+    let made = of_version(CONTAINERD, dir.path(), Version::new(2, 0, 0));
+    assert_eq!(made.registry().unwrap().roots[0].path, dir.path().join("opt/pki/ca.crt"));
+}

@@ -80,13 +80,13 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         code: "D08",
-        title: "an IPv6 address is written without brackets",
-        severity: Severity::Note,
-        why: "the directory keeps the brackets that the image name has",
-        text: "The directory of `[fd00::1]:5000/image` is called `[fd00::1]:5000`, brackets included. containerd mangles a bracketed address without port, so write the port for it.",
-        fix: "rename the directory, with brackets",
+        title: "an IPv6 address is written without brackets, or the engine takes none",
+        severity: Severity::Fatal,
+        why: "the directory keeps the brackets that the image name has, and Podman and older Dockers take no IPv6 address at all",
+        text: "Podman, skopeo and Docker before 25.0 say `invalid reference format` to an image name with an IPv6 address (containers/container-libs#195): a name in the hosts file or in DNS is the way out. The directory of `[fd00::1]:5000/image` is called `[fd00::1]:5000`, brackets included. containerd mangles a bracketed address without port, so write the port for it.",
+        fix: "rename the directory, with brackets; or give the address a name",
         skip: never,
-        find: nothing_more,
+        find: no_ipv6,
     },
     Check {
         code: "D09",
@@ -176,6 +176,25 @@ fn impossible_name(entry: &FileSurvey, facts: &Facts) -> Option<Diagnosis> {
     Some(Diagnosis::new("D04", Severity::Note, what).at(&entry.path).say(
         "rename it to HOST or HOST:PORT as the registry is typed in image names, without https:// and without a path",
     ))
+}
+
+fn no_ipv6(facts: &Facts) -> Vec<Diagnosis> {
+    let refusing = facts.engines.iter().filter(|it| matches!(it.prediction.outcome, Outcome::NotAReference { .. }));
+    let refusing: Vec<&'static str> = refusing.map(|engine| engine.profile.name).collect();
+    if refusing.is_empty() {
+        return Vec::new();
+    }
+    let host = &facts.target.host;
+    let what = format!("{host} cannot be written in an image name for these engines");
+    let port = host.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let line = format!("$a {} registry.internal", host.server_name());
+    let hosts = facts.machine.root.join("etc/hosts");
+    vec![
+        Diagnosis::new("D08", Severity::Fatal, what)
+            .for_engines(refusing)
+            .value(format!("with that line, ask for registry.internal{port}, whose certificate must have that name"))
+            .run(["sed".into(), "-i".into(), line.into(), hosts.into_os_string()]),
+    ]
 }
 
 fn hub(facts: &Facts) -> Vec<Diagnosis> {

@@ -5,7 +5,7 @@ use super::{Check, without_network};
 use crate::diagnosis::{Diagnosis, name};
 use crate::facts::{Answer, Contact, ContactEnd, EngineFacts, Facts, LiveFacts, OtherHost, PairTrial, verdict};
 use portcullis_certs::{
-    Certificate, CertificateRequest, Choice, DistinguishedName, LoadedPair, Severity, Skipped, TlsVersion,
+    Certificate, CertificateRequest, Choice, DistinguishedName, Elsewhere, LoadedPair, Severity, Skipped, TlsVersion,
 };
 use portcullis_client::{Distrust, Failure};
 use portcullis_tls::{RecordedRequest, Roots};
@@ -39,8 +39,8 @@ pub(super) static CHECKS: &[Check] = &[
         title: "the registry sends clients to a token server on another host",
         severity: Severity::Warning,
         why: "that host has another certificate, and which directory counts for it differs from engine to engine",
-        text: "Docker's classic store uses the registry's own roots and client certificates for the token server and never reads that host's directory; Podman and containerd read the directory of the token server's host; buildx fetches the token with the roots of the client's machine. Docker 29.0 to 29.4 with containerd's store used none at all (D84).",
-        fix: "make a certificate directory for the token server's host too",
+        text: "Docker, Podman and containerd use the registry's own roots and client certificates for the token server, and never read that host's directory; Portcullis' own client reads that host's directory and shows it nothing of the registry's; buildx fetches the token with the roots of the client's machine. Docker 29.0 to 29.4 with containerd's store used none at all (D84).",
+        fix: "put the CA of the token server into the registry's directory; for Portcullis' own client make a directory for the token server",
         skip: without_network,
         find: token_server,
     },
@@ -49,8 +49,8 @@ pub(super) static CHECKS: &[Check] = &[
         title: "the registry redirects to another host for blobs",
         severity: Severity::Warning,
         why: "layers come from a host with another certificate: `docker pull` fails after the manifest",
-        text: "Registries with an object store answer a blob request with a redirect to the store. Its certificate must be trusted too. Docker's classic store uses the registry's transport for it, client certificate included; others read that host's own directory. Whether a blob is redirected was asked with the image that you named.",
-        fix: "make a certificate directory for that host too, or turn redirects off at the registry",
+        text: "Registries with an object store answer a blob request with a redirect to the store. Its certificate must be trusted too. Docker, Podman and containerd use the registry's roots for it and offer it the registry's client certificate; Portcullis' own client reads that host's own directory. Whether a blob is redirected was asked with the image that you named.",
+        fix: "put that host's CA into the registry's directory, or turn redirects off at the registry",
         skip: |facts| {
             without_network(facts).or(match facts.target.repository {
                 Some(_) => None,
@@ -274,10 +274,11 @@ fn elsewhere(code: &'static str, what_for: &str, other: &OtherHost, facts: &Fact
         ];
     };
     let distrusting = other.predictions.iter().filter_map(|(profile, prediction)| {
-        let own = prediction.registry();
-        // Docker's classic store takes the registry's transport along, and never looks for that host's directory.
         let registry = facts.engine(profile.name).and_then(|engine| engine.prediction.registry());
-        let endpoint = if profile.name == "docker" { registry } else { own }?;
+        let endpoint = match prediction.elsewhere() {
+            Elsewhere::Registrys => registry,
+            Elsewhere::Own => prediction.registry(),
+        }?;
         let roots: Vec<Certificate> = endpoint.roots.iter().map(|root| root.certificate.clone()).collect();
         let by_files = verdict(&contact.chain, &roots, Roots::Only, host, facts.now);
         let trusted = !endpoint.verifies

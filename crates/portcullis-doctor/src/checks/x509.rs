@@ -4,7 +4,7 @@ use super::files::has_suffix;
 use super::{Check, never, nothing_more};
 use crate::diagnosis::{Diagnosis, day, name};
 use crate::facts::Facts;
-use portcullis_certs::{Certificate, DirectorySurvey, FileSurvey, KeyType, LocatedCertificate, Severity};
+use portcullis_certs::{Certificate, DirectorySurvey, FileSurvey, KeyType, LocatedCertificate, RegistryHost, Severity};
 use time::{Duration, OffsetDateTime};
 
 /// Renewal takes people a while.
@@ -74,10 +74,10 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         code: "D46",
         title: "a CA is constrained to certain names",
-        severity: Severity::Note,
+        severity: Severity::Warning,
         why: "a certificate for any other name is refused although the CA signed it",
-        text: "nameConstraints limit what a CA may sign for: a good thing for a private CA. The registry's name must lie within them. Go says `is not permitted by any constraint`, OpenSSL `permitted subtree violation`.",
-        fix: "nothing to do if the registry's name is within the constraints",
+        text: "nameConstraints limit what a CA may sign for: a good thing for a private CA. The registry's name, or its address if an address is typed, must lie within a permitted subtree of its kind, if there is one, and in no excluded one; a kind that is not mentioned is free. Go says `is not permitted by any constraint`, OpenSSL `permitted subtree violation`.",
+        fix: "nothing to do if the registry's name is within the constraints; else a CA that may sign for it",
         skip: never,
         find: constrained,
     },
@@ -110,7 +110,7 @@ pub(crate) fn lint(directory: &DirectorySurvey, now: OffsetDateTime) -> Vec<Diag
     found.extend(expiring_in(directory, now));
     found.extend(cannot_sign_in(directory, &[]));
     found.extend(weak_in(directory));
-    found.extend(constrained_in(directory));
+    found.extend(constrained_in(directory, None));
     found.extend(duplicates_in(directory));
     found
 }
@@ -211,17 +211,29 @@ pub(crate) fn weaknesses(certificate: &Certificate) -> Vec<String> {
 }
 
 fn constrained(facts: &Facts) -> Vec<Diagnosis> {
-    in_each(facts, constrained_in)
+    in_each(facts, |directory| constrained_in(directory, Some(&facts.target.host)))
 }
 
-fn constrained_in(directory: &DirectorySurvey) -> Vec<Diagnosis> {
-    each(directory, &["crt"])
-        .filter(|(_, located)| located.certificate.facts().has_name_constraints)
-        .map(|(file, located)| {
-            let what = format!("CA `{}` is constrained to certain names", located.certificate.facts().subject);
-            Diagnosis::new("D46", Severity::Note, what).at_line(&file.path, Some(located.line))
-        })
-        .collect()
+/// Without a host it can only be told that there are constraints.
+fn constrained_in(directory: &DirectorySurvey, host: Option<&RegistryHost>) -> Vec<Diagnosis> {
+    let constrain = |(file, located): (&FileSurvey, &LocatedCertificate)| {
+        let facts = located.certificate.facts();
+        let constraints = facts.name_constraints.as_ref()?;
+        let diagnosis = match host.filter(|host| !constraints.permits(host)) {
+            Some(host) => {
+                let what = format!("CA `{}` may not vouch for {}", facts.subject, host.server_name());
+                Diagnosis::new("D46", Severity::Warning, what).say(format!(
+                    "put the CA here that signed the certificate of {host}; this one's constraints leave the name out"
+                ))
+            }
+            None => {
+                let what = format!("CA `{}` is constrained to certain names", facts.subject);
+                Diagnosis::new("D46", Severity::Note, what)
+            }
+        };
+        Some(diagnosis.at_line(&file.path, Some(located.line)).value(constraints.to_string()))
+    };
+    each(directory, &["crt"]).filter_map(constrain).collect()
 }
 
 fn duplicates(facts: &Facts) -> Vec<Diagnosis> {

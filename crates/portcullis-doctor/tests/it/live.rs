@@ -289,9 +289,9 @@ fn a_product_between_us_and_the_registry() {
     check(&ask(&machine), &["D66", "D65"], &["issued by CN=Zscaler Root CA", "NO_PROXY"]);
 }
 
-/// Podman reads the token server's own directory.
+/// Podman goes there with the registry's roots, whatever lies in the token server's own directory.
 #[test]
-fn a_token_server_that_is_there_is_judged_by_its_own_directory() {
+fn a_token_server_that_is_there_is_judged_by_the_registrys_directory() {
     // The registry's answer is a plain function: the one port that it needs comes from outside.
     static PORT: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
     let mut machine = machine();
@@ -306,6 +306,8 @@ fn a_token_server_that_is_there_is_judged_by_its_own_directory() {
     files(&mut machine, &registry.host(), None);
     check(&ask(&machine), &["D69"], &["whose certificate is not trusted"]);
     elsewhere.write_ca(&machine.host_directory(&token.host()));
+    check(&ask(&machine), &["D69"], &["whose certificate is not trusted"]);
+    elsewhere.pair.write_crt(&machine.host_directory(&registry.host()), "token");
     check(&ask(&machine), &[], &["which is trusted"]);
 }
 

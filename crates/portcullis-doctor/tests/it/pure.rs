@@ -192,6 +192,13 @@ fn a_constrained_ca_is_told() {
     let spec = LeafSpec { permitted_dns: vec!["test".to_owned()], ..LeafSpec::authority("only .test") };
     Authority::from_spec(&spec).write_ca(&machine.directory());
     assert_eq!(found(&machine.facts(Reach::Files), "D46"), ["note CA `CN=only .test` is constrained to certain names"]);
+    let spec = LeafSpec { permitted_dns: vec!["example.com".to_owned()], ..LeafSpec::authority("elsewhere") };
+    Authority::from_spec(&spec).write_ca(&machine.directory());
+    let facts = machine.facts(Reach::Files);
+    assert_eq!(found(&facts, "D46"), ["warning CA `CN=elsewhere` may not vouch for registry.test"]);
+    let report = portcullis_doctor::examine(&facts);
+    let finding = report.findings.iter().find(|finding| finding.code == "D46").unwrap();
+    assert_eq!(finding.evidence[0].value, "permitted DNS example.com");
 }
 
 #[test]

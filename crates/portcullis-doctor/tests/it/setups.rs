@@ -54,7 +54,14 @@ setups! {
 
     containerds_spelling(m) { m.ca.write_ca(&m.host_directory("registry.test_5443_")); }
 
+    ipv6_with_older_engines(m) {
+        m.target = "[fd00::1]:5443".to_owned();
+        m.ca.write_ca(&m.host_directory("[fd00::1]:5443"));
+    }
+
     ipv6_without_brackets(m) {
+        m.without("usr/bin/podman");
+        m.write("var/lib/dpkg/status", "Package: docker-ce\nVersion: 5:27.1.1-1\n\n");
         m.target = "[fd00::1]:5443".to_owned();
         m.ca.write_ca(&m.host_directory("fd00::1:5443"));
     }

@@ -35,7 +35,7 @@ fn its_certificate_is_what_the_profile_says() {
     let ca = create(home.path(), AuthorityKind::Client).unwrap();
     let facts = ca.certificate().facts();
     assert_eq!((facts.version, facts.is_ca, facts.path_len), (3, Some(true), Some(0)));
-    assert!(facts.self_signed && facts.extended_key_usage.is_none() && !facts.has_name_constraints);
+    assert!(facts.self_signed && facts.extended_key_usage.is_none() && facts.name_constraints.is_none());
     assert_eq!(facts.authority_key_id, facts.subject_key_id);
     let life = facts.not_after - OffsetDateTime::now_utc();
     assert!(life > Duration::days(3650) && life < Duration::days(3654), "{life}");

@@ -71,6 +71,39 @@ pub fn child_of(dir: &Path, stem: &str, subject: &str, parent: &PairFiles) -> Pa
     files
 }
 
+/// How a certificate of [`server_of`] is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// P-256 and SHA-256.
+    Sound,
+    /// With a key of RSA 1024.
+    Rsa1024,
+    /// With a signature over SHA-1.
+    Sha1,
+}
+
+/// A server certificate for the DNS name, signed with `parent`'s key, `<stem>.cert`/`.key`: by CAs that rcgen does not make, or
+/// as nobody should issue them any more.
+pub fn server_of(dir: &Path, stem: &str, name: &str, parent: &PairFiles, strength: Strength) -> PairFiles {
+    let files = match strength {
+        Strength::Rsa1024 => {
+            let files = PairFiles::named(dir, stem);
+            run(dir, &["genrsa", "-out", text(&files.key), "1024"]);
+            files
+        }
+        Strength::Sound | Strength::Sha1 => p256_key(dir, stem),
+    };
+    let (request, extensions) = (format!("{stem}.csr"), format!("{stem}.ext"));
+    let lines = format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n");
+    fs::write(dir.join(&extensions), lines).unwrap();
+    run(dir, &["req", "-new", "-key", text(&files.key), "-out", &request, "-subj", &format!("/CN={name}")]);
+    let digest = if strength == Strength::Sha1 { "-sha1" } else { "-sha256" };
+    let issuer = ["-CA", text(&parent.cert), "-CAkey", text(&parent.key), "-set_serial", "78", digest];
+    let made = ["x509", "-req", "-in", &request, "-out", text(&files.cert), "-days", "30", "-extfile", &extensions];
+    run(dir, &[made.as_slice(), issuer.as_slice()].concat());
+    files
+}
+
 /// `key` again as encrypted PKCS#8 (`BEGIN ENCRYPTED PRIVATE KEY`).
 pub fn encrypt_pkcs8(key: &Path, out: &Path, passphrase: &str) {
     let pass = format!("pass:{passphrase}");

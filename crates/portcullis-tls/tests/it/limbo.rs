@@ -87,6 +87,10 @@ const DIVERGENCES: &[(&str, &str)] = &[
     ("webpki::eku::ee-without-eku", USAGE),
     ("webpki::eku::root-has-eku", USAGE),
     (
+        "webpki::san::public-suffix-wildcard-san",
+        "accepted: no public suffix list, as in Go; the CA chose to write the wildcard",
+    ),
+    (
         "webpki::san::public-suffix-multi-label-wildcard-san",
         "accepted: no public suffix list, as in Go; the CA chose to write the wildcard",
     ),

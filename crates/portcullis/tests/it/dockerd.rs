@@ -27,10 +27,17 @@ impl<'m> Dockerd<'m> {
     /// Starts it and waits until `docker info` answers.
     #[track_caller]
     pub(crate) fn start(machine: &'m Machine) -> Self {
+        Self::start_with(machine, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    #[track_caller]
+    pub(crate) fn start_with(machine: &'m Machine, environment: &[(&str, &str)]) -> Self {
         let dir = machine.subdir("dockerd");
         let at = |name: &str| dir.join(name).display().to_string();
         let socket = dir.join("sock");
-        let mut command = machine.command("dockerd");
+        let mut command = machine.command("env");
+        command.args(environment.iter().map(|(name, value)| format!("{name}={value}"))).arg("dockerd");
         command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
         command.args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
         command.args(["--host", &format!("unix://{}", socket.display())]).stdin(Stdio::null());

@@ -6,6 +6,7 @@
 mod corpus;
 mod observed;
 mod page;
+mod servers;
 mod world;
 
 use portcullis_testkit::skip::Need;
@@ -21,18 +22,20 @@ const CTR: Need = Need::Program("ctr");
 
 #[test]
 fn every_prediction_holds() {
-    skip_unless!(IP, NSENTER, DOCKERD, DOCKER, SKOPEO, PODMAN, CTR, CURL, OPENSSL, Need::Namespaces);
+    skip_unless!(IP, NSENTER, DOCKERD, DOCKER, SKOPEO, PODMAN, CTR, CURL, OPENSSL, servers::NGINX, Need::Namespaces);
     let machine = Machine::new();
     let world = World::new(&machine);
-    let docker = Dockerd::start(&machine);
+    let docker = Dockerd::start_with(&machine, &observed::proxied());
     let mut lines = Vec::new();
     for case in corpus::all() {
         world.lay_out(&case);
         lines.extend(case.engines.iter().map(|engine| ask(&world, &docker, &case, *engine)));
     }
-    page::check(&machine, &docker, &lines);
+    let (with, without) = world.servers().shown_to_proxy();
+    assert!(with >= 4 && without == 0, "the proxy was shown a certificate {with} times, and none {without} times");
     let wrong: Vec<String> = lines.iter().filter(|line| !line.holds()).map(ToString::to_string).collect();
     assert!(wrong.is_empty(), "{} of {} predictions are wrong:\n{}", wrong.len(), lines.len(), wrong.join("\n"));
+    page::check(&machine, &docker, &lines);
     assert!(lines.iter().map(|line| line.case).collect::<std::collections::BTreeSet<_>>().len() >= 60);
 }
 

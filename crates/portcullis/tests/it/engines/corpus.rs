@@ -1,6 +1,8 @@
 //! The trees. A tree is spelled as `NAME` or `NAME=PART` of the world's parts, separated by spaces.
 
+mod elsewhere;
 mod roots_and_pairs;
+mod server_certificates;
 mod whole_directories;
 
 use std::fs;
@@ -19,8 +21,6 @@ pub(crate) struct Case {
     pub(crate) engines: &'static [Engine],
     /// `skopeo --cert-dir`.
     pub(crate) cert_dir: Option<&'static str>,
-    /// What comes of the server's certificate, where that is what the case is about; empty: it works.
-    pub(crate) server_says: Option<&'static str>,
     pub(crate) build: fn(&Tree<'_, '_>),
 }
 
@@ -44,11 +44,13 @@ const CONTAINERS: &[Engine] = &[Engine::Skopeo, Engine::Podman];
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = whole_directories::cases();
     cases.extend(roots_and_pairs::cases());
+    cases.extend(server_certificates::cases());
+    cases.extend(elsewhere::cases());
     cases
 }
 
 const fn case(group: &'static str, name: &'static str, build: fn(&Tree<'_, '_>)) -> Case {
-    Case { group, name, host: HOST, engines: MOST, cert_dir: None, server_says: None, build }
+    Case { group, name, host: HOST, engines: MOST, cert_dir: None, build }
 }
 
 impl Case {

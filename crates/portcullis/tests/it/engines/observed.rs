@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::dockerd::Dockerd;
-use crate::process::Ran;
+use crate::process::{DEADLINE, Ran, run};
 
 use super::corpus::Case;
+use super::servers::PROXY;
 use super::world::World;
 
 /// A program that reads the trees.
@@ -39,6 +40,11 @@ pub(crate) struct Line {
     pub(crate) said: String,
 }
 
+/// The environment of every engine: a proxy for the domain `example` alone.
+pub(crate) fn proxied() -> [(&'static str, &'static str); 2] {
+    [("HTTPS_PROXY", PROXY), ("NO_PROXY", ".test,.invalid,10.77.0.1,fd77::1,127.0.0.0/8,localhost")]
+}
+
 impl Engine {
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -54,6 +60,11 @@ impl Engine {
     pub(crate) fn run(self, world: &World<'_>, docker: &Dockerd<'_>, case: &Case) -> (bool, String) {
         let reference = format!("{}/demo/app:1", case.host);
         let machine = world.machine;
+        let ask = |program: &str, words: &[&str]| {
+            let mut command = machine.command("env");
+            command.args(proxied().map(|(name, value)| format!("{name}={value}"))).arg(program).args(words);
+            run(command, &machine.logs(), DEADLINE)
+        };
         let ran: Ran = match self {
             Self::Dockerd => docker.docker(&["pull", "--quiet", &reference]),
             Self::Skopeo => {
@@ -61,14 +72,14 @@ impl Engine {
                 let given = case.cert_dir.map(|dir| format!("--cert-dir={dir}"));
                 let words: Vec<&str> =
                     ["inspect"].into_iter().chain(given.as_deref()).chain([image.as_str()]).collect();
-                machine.run("skopeo", &words)
+                ask("skopeo", &words)
             }
-            Self::Podman => machine.run("podman", &["pull", "--quiet", &reference]),
+            Self::Podman => ask("podman", &["pull", "--quiet", &reference]),
             Self::Ctr => {
                 let socket = machine.dir().join("dockerd/exec/containerd/containerd.sock").display().to_string();
                 let roots = "/etc/docker/certs.d";
                 let words = ["--address", &socket, "--namespace", "corpus", "content", "fetch", "--hosts-dir", roots];
-                machine.run("ctr", &[&words[..], &[&reference]].concat())
+                ask("ctr", &[&words[..], &[&reference]].concat())
             }
             Self::Curl => world.curl(case),
         };

@@ -145,7 +145,9 @@ fn rules(profile: &EngineProfile) -> String {
         rows("files of an insecure registry", profile.insecure, debug),
         rows("Docker Hub's directory", profile.hub, debug),
         rows("directories called like files", profile.subdirectories, debug),
+        rows("an IPv6 address in brackets", profile.ipv6, debug),
         rows("the system's roots", profile.system_roots, debug),
+        rows("files for a token server, a store of blobs, a proxy", profile.elsewhere, debug),
         rows("a change counts", profile.reload, debug),
     ]
     .concat()

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use portcullis_certs::{
-    Certificate, CertificateRequest, Choice, Endpoint, EngineProfile, EngineUser, LoadedPair, Outcome, Places, Scheme,
-    Situation, TlsVersion, Version, pem, predict,
+    Certificate, CertificateRequest, Choice, Elsewhere, Endpoint, EngineProfile, EngineUser, LoadedPair, Outcome,
+    Places, Scheme, Situation, TlsVersion, Version, pem, predict,
 };
+use portcullis_doctor::go_refusal;
 use portcullis_testkit::image::Image;
 use portcullis_testkit::pki::{Authority, KeyAlg, LeafSpec, PairFiles, openssl};
 use time::OffsetDateTime;
@@ -20,14 +21,19 @@ use crate::registry::Registry;
 
 use super::corpus::{Case, Tree};
 use super::observed::{Engine, Expected};
+use super::servers::{self, ADDRESS_6, Servers};
+
+/// Podman's files, for a program that takes any address.
+const CURL: EngineProfile = EngineProfile { ipv6: EngineProfile::CONTAINERD.ipv6, ..EngineProfile::PODMAN };
 
 /// Everything the corpus needs, made once.
 pub(crate) struct World<'m> {
     pub(crate) machine: &'m Machine,
     registry: Registry<'m>,
     on_443: Registry<'m>,
+    servers: Option<Servers>,
     /// Files by the names that the corpus uses.
-    parts: BTreeMap<&'static str, Vec<u8>>,
+    parts: BTreeMap<String, Vec<u8>>,
     versions: BTreeMap<Engine, Version>,
     /// The names that the registry lists in its CertificateRequest.
     hints: Vec<Vec<u8>>,
@@ -40,12 +46,15 @@ impl<'m> World<'m> {
         let on_443 = without_probe(Registry::up_in(machine, "registry443", 443));
         let registry = Registry::up_everywhere(machine, "registry", 5443, &["loop.test"]);
         let hosts = machine.dir().join("hosts");
-        let text = fs::read_to_string(&hosts).unwrap() + "127.0.1.1 loop.test\n";
+        let more = format!("127.0.1.1 loop.test\n{ADDRESS} token.test blobs.test proxy.test proxied.example\n");
+        let text = fs::read_to_string(&hosts).unwrap() + &more;
         fs::write(&hosts, text).unwrap();
+        machine.run("ip", &["addr", "add", &format!("{ADDRESS_6}/128"), "dev", "lo"]).ok();
         let mut world = Self {
             machine,
             registry,
             on_443,
+            servers: None,
             parts: BTreeMap::new(),
             versions: versions(machine),
             hints: vec![],
@@ -78,17 +87,19 @@ impl<'m> World<'m> {
         self.parts.get(name).unwrap_or_else(|| panic!("no part `{name}`"))
     }
 
+    pub(crate) fn servers(&self) -> &Servers {
+        self.servers.as_ref().unwrap()
+    }
+
     /// What the engine does with the files, then what the two ends say to each other.
     pub(crate) fn predict(&self, case: &Case, engine: Engine) -> Expected {
-        if let Some(text) = case.server_says {
-            return if text.is_empty() { Expected::Works } else { Expected::Says(text.to_owned()) };
-        }
         let made = self.prediction(case, engine);
         match &made.outcome {
             Outcome::Fails { text, .. } => Expected::Says(text.clone()),
+            Outcome::NotAReference { text } => Expected::Says((*text).to_owned()),
             Outcome::NotRead(_) | Outcome::NoFiles | Outcome::Loaded => {
-                let met: Vec<Expected> =
-                    made.endpoints.iter().filter(|endpoint| endpoint.pulls).map(|it| self.meet(engine, it)).collect();
+                let pulls = made.endpoints.iter().filter(|endpoint| endpoint.pulls);
+                let met: Vec<Expected> = pulls.map(|endpoint| self.meet(engine, endpoint, made.elsewhere())).collect();
                 let works = met.contains(&Expected::Works);
                 if works { Expected::Works } else { met.into_iter().next().unwrap() }
             }
@@ -100,7 +111,8 @@ impl<'m> World<'m> {
         let view = self.view();
         let (profile, places) = match engine {
             Engine::Dockerd => (&EngineProfile::DOCKER, Places::Own),
-            Engine::Skopeo | Engine::Podman | Engine::Curl => (&EngineProfile::PODMAN, Places::Own),
+            Engine::Skopeo | Engine::Podman => (&EngineProfile::PODMAN, Places::Own),
+            Engine::Curl => (&CURL, Places::Own),
             Engine::Ctr => (&EngineProfile::CONTAINERD, Places::Own),
         };
         let given = case.cert_dir.map(|dir| view.join(dir.trim_start_matches('/')));
@@ -135,7 +147,10 @@ impl<'m> World<'m> {
     }
 
     /// Client and registry meet: its certificate against the roots, then ours against its trust.
-    fn meet(&self, engine: Engine, endpoint: &Endpoint) -> Expected {
+    fn meet(&self, engine: Engine, endpoint: &Endpoint, elsewhere: Elsewhere) -> Expected {
+        if let Some(expected) = self.meet_front(engine, endpoint, elsewhere) {
+            return expected;
+        }
         if endpoint.authority.ends_with(".invalid") {
             return Expected::Says("no such host".to_owned());
         }
@@ -157,6 +172,28 @@ impl<'m> World<'m> {
             }
             Choice::SendsNothing { .. } => Expected::Says("tls: certificate required".to_owned()),
         }
+    }
+
+    /// The same for a server whose own certificate is what matters: first it, then the one it sends to. The proxy takes no
+    /// CONNECT, which is enough to see that the engine came so far.
+    fn meet_front(&self, engine: Engine, endpoint: &Endpoint, elsewhere: Elsewhere) -> Option<Expected> {
+        let fronts = &self.servers().fronts;
+        let is_proxied = endpoint.authority.starts_with("proxied.");
+        let authority = if is_proxied { "proxy.test:6121" } else { endpoint.authority.as_str() };
+        let front = fronts.get(authority)?;
+        if engine == Engine::Curl {
+            return Some(if front.curl.is_empty() { Expected::Works } else { Expected::Says(front.curl.to_owned()) });
+        }
+        let roots: Vec<Certificate> = endpoint.roots.iter().map(|root| root.certificate.clone()).collect();
+        let now = OffsetDateTime::now_utc();
+        let refused = |authority: &str| go_refusal(&fronts[authority].chain, &roots, &authority.parse().unwrap(), now);
+        assert_eq!(elsewhere, Elsewhere::Registrys, "what another rule would mean is to be written here");
+        let refused = refused(authority).or_else(|| front.sends_to.and_then(refused));
+        Some(match refused {
+            Some(text) => Expected::Says(text),
+            None if is_proxied => Expected::Says("Bad Request".to_owned()),
+            None => Expected::Works,
+        })
     }
 
     fn hints_of(&self, registry: &Registry<'_>) -> Vec<Vec<u8>> {
@@ -205,8 +242,12 @@ impl<'m> World<'m> {
         run(command, &self.machine.logs(), DEADLINE)
     }
 
-    fn push_images(&self) {
-        Image::new(9, &[1000]).write_layout(&self.machine.dir().join("layout"), "v1");
+    fn push_images(&mut self) {
+        let image = Image::new(9, &[1000]);
+        image.write_layout(&self.machine.dir().join("layout"), "v1");
+        let servers = servers::start(self.machine, &image);
+        self.parts.extend(servers.parts.iter().cloned());
+        self.servers = Some(servers);
         for registry in [&self.registry, &self.on_443] {
             let from = registry.home().join("pki/clients");
             let client = fs::read_dir(&from).unwrap().next().unwrap().unwrap().path().display().to_string();
@@ -235,10 +276,10 @@ impl<'m> World<'m> {
         self.allow_everybody();
         let plain = self.on_443.new_client("plain");
         self.pair("plain", &plain);
-        self.parts.insert("ca.crt", fs::read(self.registry.ca()).unwrap());
-        self.parts.insert("ca443.crt", fs::read(self.on_443.ca()).unwrap());
-        self.parts.insert("ca.key", fs::read(self.registry.home().join("pki/server-ca/ca.key")).unwrap());
-        self.parts.insert("other.crt", Authority::new("other CA").cert_pem().into_bytes());
+        self.parts.insert("ca.crt".to_owned(), fs::read(self.registry.ca()).unwrap());
+        self.parts.insert("ca443.crt".to_owned(), fs::read(self.on_443.ca()).unwrap());
+        self.parts.insert("ca.key".to_owned(), fs::read(self.registry.home().join("pki/server-ca/ca.key")).unwrap());
+        self.parts.insert("other.crt".to_owned(), Authority::new("other CA").cert_pem().into_bytes());
         self.make_damage();
     }
 
@@ -263,11 +304,11 @@ impl<'m> World<'m> {
             self.pair(name, &files);
         }
         let leaf = &made[9].1;
-        self.parts.insert("leaf.cert", leaf.cert_pem().into_bytes());
+        self.parts.insert("leaf.cert".to_owned(), leaf.cert_pem().into_bytes());
         let reversed = format!("{}{}", middle.cert_pem(), leaf.cert_pem());
-        self.parts.insert("reversed.cert", reversed.into_bytes());
+        self.parts.insert("reversed.cert".to_owned(), reversed.into_bytes());
         let whole = format!("{}{}", leaf.chain_pem(), clients.cert_pem());
-        self.parts.insert("whole.cert", whole.into_bytes());
+        self.parts.insert("whole.cert".to_owned(), whole.into_bytes());
     }
 
     /// The same certificates and keys in the forms that people bring.
@@ -278,19 +319,19 @@ impl<'m> World<'m> {
         openssl::traditional(&at("rsa.key"), &at("pkcs1.key"));
         openssl::traditional(&at("good.key"), &at("sec1.key"));
         for name in ["enc8.key", "enc1.key", "pkcs1.key", "sec1.key"] {
-            self.parts.insert(name, fs::read(at(name)).unwrap());
+            self.parts.insert(name.to_owned(), fs::read(at(name)).unwrap());
         }
         let run = |args: &[&str]| openssl::run(dir, args);
         let ca = self.registry.ca().display().to_string();
-        self.parts.insert("ca.der", run(&["x509", "-in", &ca, "-outform", "DER"]));
-        self.parts.insert("ca.trusted", run(&["x509", "-in", &ca, "-trustout"]));
-        self.parts.insert("ca.p7b", run(&["crl2pkcs7", "-nocrl", "-certfile", &ca]));
-        self.parts.insert("good.der", run(&["x509", "-in", "good.cert", "-outform", "DER"]));
-        self.parts.insert("goodkey.der", run(&["pkey", "-in", "good.key", "-outform", "DER"]));
-        self.parts.insert("good.text", run(&["x509", "-in", "good.cert", "-text"]));
+        self.parts.insert("ca.der".to_owned(), run(&["x509", "-in", &ca, "-outform", "DER"]));
+        self.parts.insert("ca.trusted".to_owned(), run(&["x509", "-in", &ca, "-trustout"]));
+        self.parts.insert("ca.p7b".to_owned(), run(&["crl2pkcs7", "-nocrl", "-certfile", &ca]));
+        self.parts.insert("good.der".to_owned(), run(&["x509", "-in", "good.cert", "-outform", "DER"]));
+        self.parts.insert("goodkey.der".to_owned(), run(&["pkey", "-in", "good.key", "-outform", "DER"]));
+        self.parts.insert("good.text".to_owned(), run(&["x509", "-in", "good.cert", "-text"]));
         run(&["genpkey", "-algorithm", "ED448", "-out", "ed448.key"]);
-        self.parts.insert("ed448.key", fs::read(at("ed448.key")).unwrap());
-        self.parts.insert("public.pem", run(&["pkey", "-in", "good.key", "-pubout"]));
+        self.parts.insert("ed448.key".to_owned(), fs::read(at("ed448.key")).unwrap());
+        self.parts.insert("public.pem".to_owned(), run(&["pkey", "-in", "good.key", "-pubout"]));
     }
 
     /// What editors, browsers and copying make of files.
@@ -313,7 +354,7 @@ impl<'m> World<'m> {
             ("bad.cert", bad.to_owned()),
         ];
         for (name, text) in made {
-            self.parts.insert(name, text.into_bytes());
+            self.parts.insert(name.to_owned(), text.into_bytes());
         }
     }
 
@@ -327,7 +368,7 @@ impl<'m> World<'m> {
     }
 
     fn pair(&mut self, name: &str, files: &PairFiles) {
-        let named = |suffix: &str| -> &'static str { format!("{name}.{suffix}").leak() };
+        let named = |suffix: &str| format!("{name}.{suffix}");
         self.parts.insert(named("cert"), fs::read(&files.cert).unwrap());
         self.parts.insert(named("key"), fs::read(&files.key).unwrap());
     }
