@@ -196,7 +196,7 @@ fn a_constrained_ca_is_told() {
     Authority::from_spec(&spec).write_ca(&machine.directory());
     let facts = machine.facts(Reach::Files);
     assert_eq!(found(&facts, "D46"), ["warning CA `CN=elsewhere` may not vouch for registry.test"]);
-    let report = portcullis_doctor::examine(&facts);
+    let report = examine(&facts);
     let finding = report.findings.iter().find(|finding| finding.code == "D46").unwrap();
     assert_eq!(finding.evidence[0].value, "permitted DNS example.com");
 }
