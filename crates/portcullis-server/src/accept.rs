@@ -319,7 +319,8 @@ fn log_refused(address: SocketAddr, peer: &RefusedPeer, key_proven: KeyProven, s
         key_proven = key_proven == KeyProven::Yes,
         "client certificate refused"
     );
-    shared.app.events.refused(address, peer, &reason, key_proven);
+    let generation = shared.generations.current();
+    shared.app.events.refused(address, peer, &reason, key_proven, generation.tls.trust());
 }
 
 fn no_certificate(shared: &Shared) -> Reason {

@@ -17,7 +17,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::config::{Limits, MissingChildren};
 use crate::error::{ApiError, DockerChallenge};
 use crate::events::operation::Operation;
-use crate::events::{Answered, Events};
+use crate::events::{Answered, Events, KeyProven};
 use crate::exchange::{AnswerBody, Exchange};
 use crate::peer::{Described, Peer};
 use crate::policy::Caller;
@@ -125,7 +125,7 @@ impl App {
         if let ApiError::Denied(denied) = error
             && let Some(told) = denied.reason()
         {
-            self.events.refusals.note(peer.address(), peer.chain(), told, &reason);
+            self.events.refusals.note(peer.address(), peer.chain(), told, &reason, KeyProven::Yes);
         }
         // Not every engine shows its user the answer.
         tracing::warn!(peer = %peer.address(), %who, %reason, told = %error, "request denied");

@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
 use portcullis_certs::Certificate;
-use portcullis_tls::{Identity, RefusedPeer};
+use portcullis_tls::{Identity, RefusedPeer, TrustStore};
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 
 use crate::document::Problem;
 use crate::generation::Generation;
@@ -64,9 +66,11 @@ impl Events {
         Self { audit, ..Self::default() }
     }
 
-    pub(crate) fn accepted(&self, address: SocketAddr, identity: &Identity) {
+    /// A client that has proven its key; `chain` is what it sent.
+    pub(crate) fn accepted(&self, address: SocketAddr, identity: &Identity, chain: &[CertificateDer<'static>]) {
         self.counters.handshake(HandshakeResult::Accepted);
         self.clients.seen(address, identity);
+        self.refusals.let_in(identity.fingerprint(), chain);
     }
 
     /// Whoever shows no certificate, where that is let in.
@@ -74,13 +78,22 @@ impl Events {
         self.counters.handshake(HandshakeResult::Accepted);
     }
 
-    /// A client certificate that is not trusted, or no longer; `told` is what its peer is told.
-    pub(crate) fn refused(&self, address: SocketAddr, peer: &RefusedPeer, told: &Reason, key_proven: KeyProven) {
+    /// A client certificate that is not trusted, or no longer, by `trust`; `told` is what its peer is told.
+    pub(crate) fn refused(
+        &self,
+        address: SocketAddr,
+        peer: &RefusedPeer,
+        told: &Reason,
+        key_proven: KeyProven,
+        trust: &TrustStore,
+    ) {
         self.counters.handshake(HandshakeResult::Refused(peer.refusal.alert()));
-        if let Some(certificate) = &peer.certificate {
+        if let Some(certificate) = &peer.certificate
+            && self.is_about_its_holder(certificate, key_proven, trust)
+        {
             self.clients.forget(certificate.fingerprint());
             let chain: Vec<_> = std::iter::once(certificate.der()).chain(&peer.others).cloned().collect();
-            self.refusals.note(address, &chain, told, &peer.refusal.to_string());
+            self.refusals.note(address, &chain, told, &peer.refusal.to_string(), key_proven);
         }
         self.audit.tell("handshake.refused", || Record {
             peer: Some(address),
@@ -88,6 +101,14 @@ impl Events {
             reason: Some(Text::of(&peer.refusal)),
             ..Record::about(peer.certificate.as_ref())
         });
+    }
+
+    /// Whether a refusal may change what is known of the certificate's holder. Of a client that was let in, whose
+    /// certificate anybody may show without its key and with any chain, only if no chain would help.
+    fn is_about_its_holder(&self, certificate: &Certificate, key_proven: KeyProven, trust: &TrustStore) -> bool {
+        let Some(by) = self.clients.trusted_by(certificate.fingerprint()) else { return true };
+        let is_gone = !trust.certificates().any(|(present, _)| present == by);
+        key_proven == KeyProven::Yes || is_gone || trust.refuses_by_itself(certificate, OffsetDateTime::now_utc())
     }
 
     /// A handshake that came to nothing for another reason than the peer's certificate.

@@ -50,7 +50,7 @@ impl Peer {
         let generation = generations.current();
         match generation.tls.trust().judge(&chain, this_second()) {
             Ok(accepted) => {
-                generations.events.accepted(address, accepted.identity());
+                generations.events.accepted(address, accepted.identity(), &chain);
                 let shown = Shown { chain, verdict: Mutex::new(Verdict { generation, accepted }) };
                 Ok(Self { address, shown: Some(shown), generations })
             }

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::events::KeyProven;
 use crate::generation::Generation;
 use crate::reason::Reason;
 use crate::status::rfc3339;
@@ -19,6 +20,9 @@ use crate::status::rfc3339;
 const KEPT: usize = 256;
 /// A chain with more bytes than these is not kept, so that what strangers send fills 4 MiB at most.
 const MAX_CHAIN_BYTES: usize = 16 << 10;
+
+/// The reasons that what was sent beside the certificate can be to blame for.
+const OF_THE_CHAIN: [&str; 4] = ["unknown-ca", "issuer-not-sent", "revocation-unknown", "unsupported"];
 
 /// The answer to `why`. The keys are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +62,10 @@ pub struct SeenRefusal {
     pub address: SocketAddr,
     /// How often, while it was kept.
     pub count: u64,
+    /// Whether the peer has proven, at least once, that it has the certificate's key: else anybody may have shown it, with
+    /// any chain.
+    #[serde(default)]
+    pub key_proven: bool,
 }
 
 /// The refusals of late.
@@ -73,6 +81,7 @@ struct Seen {
     last: OffsetDateTime,
     address: SocketAddr,
     count: u64,
+    key_proven: KeyProven,
 }
 
 impl Refusals {
@@ -83,31 +92,52 @@ impl Refusals {
         chain: &[CertificateDer<'_>],
         reason: &Reason,
         for_the_operator: &str,
+        key_proven: KeyProven,
     ) {
         let bytes: usize = chain.iter().map(|der| der.len()).sum();
         let Some(leaf) = chain.first().filter(|_| bytes <= MAX_CHAIN_BYTES) else { return };
         let fingerprint = Fingerprint::of(leaf);
         let mut seen = self.lock();
         let is_same = |seen: &Seen| seen.fingerprint == fingerprint && seen.reason.code() == reason.code();
-        let before = seen.iter().position(is_same).and_then(|at| seen.remove(at)).map_or(0, |seen| seen.count);
+        let before = seen.iter().position(is_same).and_then(|at| seen.remove(at));
+        // A chain without the key never takes the place of one that came with it.
+        let proven = before.as_ref().filter(|before| before.key_proven == KeyProven::Yes);
+        let chain = match (key_proven, proven) {
+            (KeyProven::No, Some(proven)) => proven.chain.clone(),
+            _ => chain.iter().map(|der| der.clone().into_owned()).collect(),
+        };
+        let key_proven = if proven.is_some() { KeyProven::Yes } else { key_proven };
         seen.truncate(KEPT - 1);
         seen.push_front(Seen {
             fingerprint,
-            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            chain,
             reason: reason.clone(),
             for_the_operator: for_the_operator.to_owned(),
             last: OffsetDateTime::now_utc(),
             address,
-            count: before + 1,
+            count: before.map_or(0, |before| before.count) + 1,
+            key_proven,
         });
+    }
+
+    /// The holder of this chain's first certificate is let in, and has proven its key: what was blamed on another chain,
+    /// by whoever showed the certificate without the key, says nothing of it.
+    pub(crate) fn let_in(&self, fingerprint: Fingerprint, chain: &[CertificateDer<'static>]) {
+        let is_strangers = |seen: &Seen| seen.fingerprint == fingerprint && seen.key_proven == KeyProven::No;
+        let mut seen = self.lock();
+        seen.retain(|seen| !(is_strangers(seen) && OF_THE_CHAIN.contains(&seen.reason.code())));
+        for seen in seen.iter_mut().filter(|seen| is_strangers(seen)) {
+            seen.chain = chain.to_vec();
+        }
     }
 
     /// What is known of one certificate, and what `generation` makes of it.
     pub(crate) fn why(&self, fingerprint: Fingerprint, generation: &Generation) -> Why {
         let seen = self.lock();
-        let mut own = seen.iter().filter(|seen| seen.fingerprint == fingerprint).peekable();
-        let chain = own.peek().map(|seen| seen.chain.clone());
-        let refusals = own.map(Seen::shown).collect();
+        let own: Vec<&Seen> = seen.iter().filter(|seen| seen.fingerprint == fingerprint).collect();
+        let proven = own.iter().find(|seen| seen.key_proven == KeyProven::Yes);
+        let chain = proven.or(own.first()).map(|seen| seen.chain.clone());
+        let refusals = own.into_iter().map(Seen::shown).collect();
         drop(seen);
         let verdict = chain.map(|chain| verdict(&chain, generation));
         Why { fingerprint: fingerprint.to_string(), verdict, refusals }
@@ -128,6 +158,7 @@ impl Seen {
             last: rfc3339(self.last),
             address: self.address,
             count: self.count,
+            key_proven: self.key_proven == KeyProven::Yes,
         }
     }
 }
@@ -147,7 +178,13 @@ mod tests {
 
     fn note(refusals: &Refusals, der: &[u8]) {
         let reason = Reason::no_certificate("registry.test");
-        refusals.note(([10, 0, 0, 1], 1).into(), &[CertificateDer::from(der.to_vec())], &reason, "because");
+        refusals.note(
+            ([10, 0, 0, 1], 1).into(),
+            &[CertificateDer::from(der.to_vec())],
+            &reason,
+            "because",
+            KeyProven::No,
+        );
     }
 
     fn count(refusals: &Refusals, der: &[u8]) -> Option<u64> {

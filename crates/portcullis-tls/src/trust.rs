@@ -5,6 +5,8 @@
 //! itself, signs for nobody, and needs no CA bit either way (the Docker page's `openssl req -new -x509` makes a
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
 
+mod alone;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;

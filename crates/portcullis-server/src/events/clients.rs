@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_certs::Fingerprint;
-use portcullis_tls::Identity;
+use portcullis_tls::{Identity, TrustedBy};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -26,7 +26,7 @@ pub(crate) struct Clients(Mutex<HashMap<Fingerprint, Known>>);
 #[derive(Debug)]
 struct Known {
     who: Text,
-    trusted_by: Text,
+    trusted_by: TrustedBy,
     address: IpAddr,
     not_after: OffsetDateTime,
     last_seen: OffsetDateTime,
@@ -56,6 +56,7 @@ impl Clients {
         let mut known = self.lock();
         if let Some(known) = known.get_mut(&identity.fingerprint()) {
             (known.last_seen, known.address) = (now, address.ip());
+            known.trusted_by.clone_from(identity.trusted_by());
             return;
         }
         if known.len() >= MOST {
@@ -64,12 +65,17 @@ impl Clients {
         }
         let new = Known {
             who: Text::of(&facts.subject),
-            trusted_by: Text::of(identity.trusted_by()),
+            trusted_by: identity.trusted_by().clone(),
             address: address.ip(),
             not_after: facts.not_after,
             last_seen: now,
         };
         known.insert(identity.fingerprint(), new);
+    }
+
+    /// What it was let in for, if it was of late.
+    pub(crate) fn trusted_by(&self, fingerprint: Fingerprint) -> Option<TrustedBy> {
+        self.lock().get(&fingerprint).map(|known| known.trusted_by.clone())
     }
 
     /// It is no longer let in.
@@ -91,7 +97,7 @@ impl Clients {
         all.sort_by_key(|(fingerprint, known)| (known.not_after, **fingerprint));
         let client = |(fingerprint, known): (&Fingerprint, &Known)| SeenClient {
             subject: known.who.as_str().to_owned(),
-            trusted_by: known.trusted_by.as_str().to_owned(),
+            trusted_by: Text::of(&known.trusted_by).as_str().to_owned(),
             fingerprint: fingerprint.to_string(),
             not_after: rfc3339(known.not_after),
             last_seen: rfc3339(known.last_seen),

@@ -62,3 +62,72 @@ async fn each_reason_of_late_and_the_verdict_of_now() {
     assert_eq!(allowed.verdict.unwrap().trusted_by.as_deref(), Some("ca:clients"));
     assert_eq!(why(&expired).await.refusals[0].code, "expired");
 }
+
+/// Certificates are public. Whoever shows a client's, without its key and beside a chain that is refused, neither takes it
+/// off the list of clients nor leaves a refusal under its name.
+#[tokio::test]
+async fn a_stranger_with_a_clients_certificate_changes_nothing_about_it() {
+    let home = Home { top: "probe = \"off\"\n".to_owned(), ..Home::new() };
+    let socket = home.path("run/admin.sock");
+    let issuing = home.client_ca.intermediate("issuing CA");
+    let (carol, dave) = (issuing.client("carol"), issuing.client("dave"));
+    let site = home.serve().await;
+    crate::admin::status(&socket).await;
+    let listed = async || -> Vec<String> {
+        admin::clients(&socket).await.unwrap().into_iter().map(|client| client.fingerprint).collect()
+    };
+    let why = async |pair: &Pair| admin::why(&socket, fingerprint(pair)).await.unwrap();
+    let seen_refused = async |pair: &Pair, times: usize| {
+        let print = fingerprint(pair).to_string();
+        until("the log's line", || log::with("fingerprint", &print).len() == times).await;
+        assert!(log::with("fingerprint", &print).iter().all(|line| line.get("key_proven") == "false"));
+    };
+    site.client(&carol).http1().await.get("/v2/").await.expect(200);
+    assert_eq!(listed().await, [fingerprint(&carol).to_string()]);
+
+    // Without its intermediate the chain leads nowhere. The handshake ends before anybody proves a key.
+    site.client(&carol.without_chain()).refusal().await;
+    seen_refused(&carol, 1).await;
+    assert_eq!(listed().await, [fingerprint(&carol).to_string()]);
+    assert!(why(&carol).await.refusals.is_empty());
+
+    // Of one that was never let in it is noted, as unproven, until it is.
+    site.client(&dave.without_chain()).refusal().await;
+    seen_refused(&dave, 1).await;
+    let noted = why(&dave).await.refusals;
+    assert!(matches!(noted.as_slice(), [one] if one.code == "issuer-not-sent" && !one.key_proven), "{noted:?}");
+    site.client(&dave).http1().await.get("/v2/").await.expect(200);
+    assert!(why(&dave).await.refusals.is_empty());
+
+    // What no chain would help is the certificate's own, whoever shows it.
+    std::fs::write(site.home.path("trust/deny"), format!("{}\n", fingerprint(&carol))).unwrap();
+    site.reload();
+    site.client(&carol.without_chain()).refusal().await;
+    seen_refused(&carol, 2).await;
+    assert_eq!(listed().await, [fingerprint(&dave).to_string()]);
+    let refusals = why(&carol).await.refusals;
+    assert!(matches!(refusals.as_slice(), [one] if one.code == "revoked" && !one.key_proven), "{refusals:?}");
+
+    // Nor is anybody a client of a CA that is gone.
+    std::fs::remove_file(site.home.path("trust/cas/clients.crt")).unwrap();
+    site.home.write_policy("[[rule]]\npin = \"alice\"\nrepositories = [\"**\"]\nallow = [\"pull\"]\n");
+    site.reload();
+    site.client(&dave).refusal().await;
+    seen_refused(&dave, 2).await;
+    assert_eq!(listed().await, [""; 0]);
+}
+
+/// Where the reason is told in an answer, the key was proven first.
+#[tokio::test]
+async fn with_explain_a_refusal_is_proven() {
+    let home = Home::with_client_auth("explain");
+    let top = "probe = \"off\"\n[tls]\nclient_auth = \"explain\"\n".to_owned();
+    let home = Home { top, ..home };
+    let socket = home.path("run/admin.sock");
+    let eve = portcullis_testkit::pki::Authority::new("stranger").client("eve");
+    let site = home.serve().await;
+    crate::admin::status(&socket).await;
+    site.client(&eve).http1().await.get("/v2/").await.expect(401);
+    let refusals = admin::why(&socket, fingerprint(&eve)).await.unwrap().refusals;
+    assert!(matches!(refusals.as_slice(), [one] if one.key_proven), "{refusals:?}");
+}

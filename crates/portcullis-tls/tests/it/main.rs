@@ -9,6 +9,7 @@
 mod fixture;
 mod peer;
 
+mod alone;
 mod client_auth;
 mod client_verdict;
 mod crls;
