@@ -20,6 +20,8 @@ Usage: cargo xtask COMMAND
   audit  Licences, advisories, duplicates and sources of all dependencies, by cargo-deny.
   limbo  Ask Go again for its verdicts on x509-limbo's certificates, which a test of ours is held beside. Wants Go
          (Debian: golang-go) and the cases in ../shared/testdata. No part of `test`.
+  bench [--quick] [--peer NAME=ADDRESS:PORT]...
+         Measure the release build beside docker-registry and nginx: docs/performance.md. More: bench --help
   help   This text.";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(crate) enum Command {
     Tidy,
     Audit,
     Limbo,
+    /// The words are the benchmark's own.
+    Bench(Vec<String>),
     Help,
 }
 
@@ -39,6 +43,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<
         "tidy" => alone(Command::Tidy, rest),
         "audit" => alone(Command::Audit, rest),
         "limbo" => alone(Command::Limbo, rest),
+        "bench" => Ok(Command::Bench(rest.to_vec())),
         "help" | "--help" | "-h" => Ok(Command::Help),
         other => bail!("there is no command {other:?}"),
     }
@@ -93,6 +98,10 @@ mod tests {
         assert_eq!(parsed("tidy"), Ok(Command::Tidy));
         assert_eq!(parsed("audit"), Ok(Command::Audit));
         assert_eq!(parsed("limbo"), Ok(Command::Limbo));
+        assert_eq!(
+            parsed("bench --quick --only push"),
+            Ok(Command::Bench(vec!["--quick".into(), "--only".into(), "push".into()]))
+        );
         assert_eq!(parsed("help"), Ok(Command::Help));
         assert_eq!(parsed("test"), Ok(Command::Test(Options::default())));
     }

@@ -9,6 +9,7 @@ mod args;
 mod test;
 
 mod audit;
+mod bench;
 mod limbo;
 mod packages;
 mod tidy;
@@ -56,6 +57,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Tidy => tidy::run(&root),
         Command::Audit => audit::run(&root),
         Command::Limbo => limbo::run(&root),
+        Command::Bench(words) => bench::run(&root, words),
         Command::Help => {
             println!("{}", args::HELP);
             Ok(true)
