@@ -29,6 +29,7 @@ use crate::gc::{GcStarted, GcStatus};
 use crate::refusals::Why;
 use crate::side::{self, Bounds};
 use crate::status::{self, Inside, Status};
+use crate::watch::apart;
 
 const LIFE: Duration = Duration::from_secs(30);
 const BOUNDS: Bounds = Bounds { connections: 16, life: LIFE };
@@ -259,13 +260,10 @@ async fn answer(inside: Arc<Inside>, allowed: bool, request: Request<Incoming>) 
             }
             None => empty(StatusCode::BAD_REQUEST),
         },
-        (true, &Method::POST, RELOAD) => {
-            // Reads files: not in the task.
-            match tokio::task::spawn_blocking(move || reload_now(&inside)).await {
-                Ok(reloaded) => json(&reloaded),
-                Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
-            }
-        }
+        (true, &Method::POST, RELOAD) => match apart(move || reload_now(&inside)).await {
+            Ok(reloaded) => json(&reloaded),
+            Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+        },
         (true, &Method::POST, FSCK) => match fsck_step(&inside.store, request).await {
             Some(outcome) => json(&outcome),
             None => empty(StatusCode::BAD_REQUEST),

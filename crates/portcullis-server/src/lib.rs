@@ -112,6 +112,9 @@ pub enum ServerError {
         /// Why not.
         source: io::Error,
     },
+    /// The thread that watches the files of trust cannot be started.
+    #[error("the files of trust cannot be watched: {0}")]
+    Watch(#[source] io::Error),
     /// The admin socket cannot be made.
     #[error("cannot listen on {}: {source}", path.display())]
     Socket {
@@ -203,7 +206,7 @@ impl Server {
         let store = self.store.clone();
         let generations = Arc::clone(&self.generations);
         tokio::spawn(expiry::run(store.clone(), generations, self.config.upload_expiry, stop.clone()));
-        tokio::spawn(watch::run(Arc::clone(&self.generations), stop.clone()));
+        watch::start(Arc::clone(&self.generations), stop.clone()).map_err(ServerError::Watch)?;
         tokio::spawn(reminders::run(Arc::clone(&self.generations), stop.clone()));
         if let Some(address) = self.config.probe {
             let probe = TcpListener::bind(address).await;

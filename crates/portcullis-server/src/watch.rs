@@ -1,16 +1,17 @@
 //! Notices that the files of a trust generation changed, and has them loaded.
 //!
 //! By looking, four times a second: a handful of `stat` calls, which see what a notification can miss, a swap of the
-//! `..data` link of a Kubernetes volume, a file on a network, a mode that was corrected. Must not know what is in the
-//! files.
+//! `..data` link of a Kubernetes volume, a file on a network, a mode that was corrected. On threads of their own: those
+//! that do the runtime's blocking work may all wait for a disk, and a revocation waits for none of them. Must not know
+//! what is in the files.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io, thread};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::generation::Generations;
 
@@ -58,18 +59,28 @@ impl Stamp {
     }
 }
 
-/// Reloads whenever the files are not those that were loaded last, until `stop` turns true. A generation that is refused
-/// is not tried again until something changes.
-pub(crate) async fn run(generations: Arc<Generations>, mut stop: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(PERIOD) => {}
+/// Starts the thread that reloads whenever the files are not those that were loaded last, at once and until `stop` turns
+/// true. A generation that is refused is not tried again until something changes.
+pub(crate) fn start(generations: Arc<Generations>, stop: watch::Receiver<bool>) -> io::Result<()> {
+    let look = move || {
+        while !*stop.borrow() {
+            // The outcome is logged there, once.
+            let _ = generations.refresh();
+            thread::sleep(PERIOD);
         }
-        let generations = Arc::clone(&generations);
-        // The outcome is logged there, once.
-        let _ = tokio::task::spawn_blocking(move || generations.refresh()).await;
-    }
+    };
+    thread::Builder::new().name("watch".to_owned()).spawn(look).map(drop)
+}
+
+/// Does `work` on a thread that is made for it.
+pub(crate) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, answer) = oneshot::channel();
+    let work = move || {
+        // Whoever asked may have gone.
+        let _ = done.send(work());
+    };
+    thread::Builder::new().name("reload".to_owned()).spawn(work)?;
+    answer.await.map_err(io::Error::other)
 }
 
 #[cfg(test)]

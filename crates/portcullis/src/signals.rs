@@ -21,15 +21,17 @@ pub(crate) fn stopped() -> std::io::Result<impl Future<Output = ()>> {
 /// Reloads at each SIGHUP. What is refused is in the log; the generation before stays in force.
 ///
 /// # Errors
-/// The signal cannot be listened to.
+/// The signal cannot be listened to, or no thread be started.
 pub(crate) fn reload_on_hangup(handle: Handle) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            let handle = handle.clone();
-            // Reads files. The outcome is logged there.
-            let _ = tokio::task::spawn_blocking(move || handle.reload()).await;
+    let (ask, asked) = std::sync::mpsc::channel();
+    // Not one of the runtime's: those may all wait for a disk.
+    std::thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+        for () in asked {
+            // The outcome is logged there.
+            let _ = handle.reload();
         }
-    });
+    })?;
+    tokio::spawn(async move { while hangup.recv().await.is_some() && ask.send(()).is_ok() {} });
     Ok(())
 }

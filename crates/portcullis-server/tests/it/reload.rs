@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use portcullis_testkit::image::random_bytes;
 
 use crate::client::{Protocol, empty, request, stream};
-use crate::fixture::{Home, Site, sha256, within};
+use crate::fixture::{Home, Site, fingerprint, sha256, within};
 use crate::log;
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
@@ -46,9 +46,7 @@ async fn a_denied_certificate_ends_its_open_connections() {
     let mut waiting = site.client(&one).http2().await;
     let location = conn.start_upload("team/app").await;
     waiting.get("/v2/").await.expect(200);
-    let der = rustls_pki_types::CertificateDer::from(one.cert_der().to_vec());
-    let fingerprint = portcullis_certs::Certificate::from_der(der).unwrap().fingerprint();
-    fs::write(site.home.path("trust/deny"), format!("{fingerprint}   # stolen\n")).unwrap();
+    fs::write(site.home.path("trust/deny"), format!("{}   # stolen\n", fingerprint(&one))).unwrap();
     site.reload();
     conn.patch(&location, "bytes").await.expect_error(403, "DENIED");
     conn.closed().await;
@@ -56,6 +54,34 @@ async fn a_denied_certificate_ends_its_open_connections() {
     waiting.closed().await;
     let refusal = site.client(&one).refusal().await;
     assert!(refusal.contains("CertificateRevoked"), "{refusal}");
+}
+
+/// All threads that may wait for a disk do: listings of a cold volume, a sync that hangs.
+#[test]
+fn a_revocation_waits_for_no_disk() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let site = Home { top: "probe = \"off\"\n".to_owned(), ..Home::new() }.serve().await;
+        let [one, two] = ["one", "two"].map(|name| site.home.client_ca.client(name));
+        let conn = site.client(&one).http1().await;
+        conn.get("/v2/").await.expect(200);
+        let (free, waiting) = std::sync::mpsc::channel::<()>();
+        let disk = tokio::task::spawn_blocking(move || waiting.recv());
+        let deny = site.home.path("trust/deny");
+        fs::write(&deny, format!("{}\n", fingerprint(&one))).unwrap();
+        within("the change is seen", async {
+            while conn.get("/v2/").await.status != 401 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        fs::write(&deny, format!("{}\n{}\n", fingerprint(&one), fingerprint(&two))).unwrap();
+        let reloaded = within("who asks", portcullis_server::admin::reload(&site.home.path("run/admin.sock"))).await;
+        assert!(reloaded.unwrap().deny_in_force);
+        assert!(site.client(&two).refusal().await.contains("CertificateRevoked"));
+        free.send(()).unwrap();
+        disk.await.unwrap().unwrap();
+    });
 }
 
 #[tokio::test]
