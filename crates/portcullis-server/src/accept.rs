@@ -27,7 +27,7 @@ use crate::events::KeyProven;
 use crate::events::metrics::HandshakeResult;
 use crate::generation::Generations;
 use crate::peer::Peer;
-use crate::reason::{Reason, own_host};
+use crate::reason::{Reason, Short, own_host};
 use crate::slots::{Slot, Slots};
 use crate::turns::{self, Turns};
 
@@ -310,8 +310,8 @@ fn log_refused(address: SocketAddr, peer: &RefusedPeer, key_proven: KeyProven, s
     let facts = peer.certificate.as_ref().map(portcullis_certs::Certificate::facts);
     tracing::warn!(
         peer = %address,
-        subject = facts.map(|facts| facts.subject.to_string()),
-        issuer = facts.map(|facts| facts.issuer.to_string()),
+        subject = facts.map(|facts| Short(&facts.subject).to_string()),
+        issuer = facts.map(|facts| Short(&facts.issuer).to_string()),
         serial = facts.map(|facts| facts.serial.to_string()),
         fingerprint = peer.certificate.as_ref().map(|certificate| certificate.fingerprint().to_string()),
         reason = %peer.refusal,

@@ -16,7 +16,7 @@ use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::{Limits, MissingChildren};
 use crate::error::{ApiError, DockerChallenge};
-use crate::events::operation::Operation;
+use crate::events::operation::{Operation, loggable};
 use crate::events::{Answered, Events, KeyProven};
 use crate::exchange::{AnswerBody, Exchange};
 use crate::peer::{Described, Peer};
@@ -53,9 +53,10 @@ type Answer = Result<Response<ResponseBody>, ApiError>;
 /// Answers one request of a peer. An answer always comes: errors have their status too.
 pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let (head, incoming) = request.into_parts();
-    let mut exchange = Exchange::new(peer.address(), &head.method, head.uri.path());
-    let mut body = RequestBody::new(incoming, &head.headers, &app.limits, exchange.received());
     let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
+    let path = loggable(&endpoint, head.uri.path());
+    let mut exchange = Exchange::new(peer.address(), &head.method, &path);
+    let mut body = RequestBody::new(incoming, &head.headers, &app.limits, exchange.received());
     let operation = Operation::of(&endpoint);
     let is_base = matches!(endpoint, Ok(Endpoint::Base));
     let answer = match peer.now() {
@@ -100,7 +101,7 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
         caller: &peer.last(),
         operation: &operation,
         method: &head.method,
-        path: head.uri.path(),
+        path: &path,
         status: response.status(),
         digest: response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok()),
         denied: denied.as_deref(),

@@ -38,7 +38,7 @@ pub(crate) struct Reason {
 struct Own<'a>(&'a Certificate);
 
 /// A name, made visible by its own `Display`, up to [`MAX_NAME`] characters.
-struct Short<T>(T);
+pub(crate) struct Short<T>(pub(crate) T);
 
 impl Reason {
     /// No certificate, where one is needed. `host` is the registry's name, as clients type it.

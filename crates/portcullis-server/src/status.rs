@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use portcullis_certs::{AltName, Visible};
 use portcullis_store::Store;
+use portcullis_tls::TrustedBy;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,6 +26,9 @@ pub(crate) struct Inside {
     pub(crate) events: Arc<Events>,
     pub(crate) since: OffsetDateTime,
 }
+
+/// How long before its end an anchor of trust is warned of.
+const ANCHOR_NOTICE: time::Duration = time::Duration::days(30);
 
 /// The answer to `status`. The keys are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +163,23 @@ pub(crate) fn aging(generation: &Generation, now: OffsetDateTime) -> Vec<String>
         let end = rfc3339(facts.not_after);
         format!("the server's certificate ends on {end}: `portcullis maintain` renews it where the CA is")
     });
-    crls.chain(leaf).collect()
+    let anchors = generation.tls.trust().certificates();
+    let anchors = anchors
+        .filter_map(|(anchor, certificate)| old_anchor(&anchor, certificate.facts().not_after, generation.since, now));
+    crls.chain(leaf).chain(anchors).collect()
+}
+
+/// One that had ended before it was loaded is among the warnings of the loading.
+fn old_anchor(anchor: &TrustedBy, end: OffsetDateTime, loaded: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
+    if end <= loaded || end - now > ANCHOR_NOTICE {
+        return None;
+    }
+    let (is, end) = (if end <= now { "has been out of date since" } else { "is good until" }, rfc3339(end));
+    let lost = match anchor {
+        TrustedBy::Ca(_) => "nobody whom it issued is let in after that",
+        TrustedBy::Pin(_) => "it is not let in after that",
+    };
+    Some(format!("{anchor} {is} {end}, and {lost}: `portcullis trust add` its successor before"))
 }
 
 /// Whose CA is ours cannot be known here (its key is elsewhere), so this is said of every list.
@@ -240,5 +260,16 @@ mod tests {
         assert!(third.contains("clients is good until 1970-01-10T00:00:00Z only"), "{third}");
         assert_eq!(said(end), Some(third));
         assert!(said(end + Duration::SECOND).expect("told").contains("is out of date since 1970-01-10T00:00:00Z"));
+    }
+
+    #[test]
+    fn an_anchor_is_told_of_in_its_last_month_and_after() {
+        let (anchor, loaded) = (TrustedBy::Ca("theirs".to_owned()), OffsetDateTime::UNIX_EPOCH);
+        let end = loaded + Duration::days(40);
+        let said = |now| old_anchor(&anchor, end, loaded, now);
+        assert_eq!(said(end - ANCHOR_NOTICE - Duration::SECOND), None);
+        assert!(said(end - ANCHOR_NOTICE).expect("told").starts_with("ca:theirs is good until 1970-02-10T00:00:00Z"));
+        assert!(said(end).expect("told").starts_with("ca:theirs has been out of date since 1970-02-10T00:00:00Z"));
+        assert_eq!(old_anchor(&anchor, loaded, loaded, end), None, "told when it was loaded");
     }
 }

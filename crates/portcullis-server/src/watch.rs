@@ -96,7 +96,7 @@ mod tests {
         let mut before = stamps();
         let mut check = |what: &str, change: &dyn Fn()| {
             // Older kernels stamp files by their tick, of up to 10 ms.
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
             change();
             let after = stamps();
             assert_ne!(before, after, "{what}");

@@ -13,12 +13,16 @@ use portcullis_client::ClientError;
 use portcullis_doctor::Style;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::exit;
 
 /// The environment variable that sets how much is logged: `error`, `warn`, `info`, `debug`.
 const LOG_LEVEL: &str = "PORTCULLIS_LOG";
+
+/// How many lines of the log may wait for whoever reads it. None is long: what peers choose is cut.
+const LOG_LINES: usize = 8192;
 
 /// Longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
@@ -143,11 +147,13 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
 }
 
-/// Sends the log to stderr: text, coloured on a terminal, or JSON lines.
-pub(crate) fn start_log(json: bool) {
+/// Sends the log to stderr: text, coloured on a terminal, or JSON lines. Whoever reads it slowly holds up nobody:
+/// [`LOG_LINES`] wait at most, more are left out. What waits is written when the guard goes.
+pub(crate) fn start_log(json: bool) -> WorkerGuard {
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).finish(io::stderr());
     let level = std::env::var(LOG_LEVEL).ok().and_then(|level| LevelFilter::from_str(&level).ok());
     let builder = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_max_level(level.unwrap_or(LevelFilter::INFO))
         .with_target(false)
         .with_span_events(FmtSpan::NONE);
@@ -158,4 +164,5 @@ pub(crate) fn start_log(json: bool) {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colour).try_init()
     };
+    guard
 }

@@ -1,5 +1,7 @@
 //! What a request is about, in the few words that a counter's label and an audit line need.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use portcullis_oci::{Endpoint, RepositoryName, RouteError, UploadStart};
 
@@ -23,6 +25,18 @@ enum Kind {
     Delete,
     /// A step of a push, or its end: an upload that is asked about, gone on with or given up.
     Upload,
+}
+
+/// The path of a request as a log may have it: an upload's id is left out, since whoever has it may write to the upload.
+pub(crate) fn loggable<'p>(endpoint: &Result<Endpoint, RouteError>, path: &'p str) -> Cow<'p, str> {
+    use Endpoint as E;
+    match (endpoint, path.rsplit_once('/')) {
+        (
+            Ok(E::UploadStatus { .. } | E::AppendUpload { .. } | E::CancelUpload { .. } | E::FinishUpload { .. }),
+            Some((uploads, _)),
+        ) => Cow::Owned(format!("{uploads}/…")),
+        _ => Cow::Borrowed(path),
+    }
 }
 
 impl Operation {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::client::{Protocol, request};
 use crate::fixture::{Home, Site, fingerprint, tcp, until, within};
+use crate::log;
 
 const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -73,6 +74,24 @@ async fn pushes_deletions_and_denials() {
     assert_eq!((&denied[0]["action"], &denied[0]["status"]), (&"pull".into(), &403.into()));
     assert!(denied[0]["reason"].as_str().unwrap().contains("may not pull"), "{denied:?}");
     assert_eq!(denied[0]["repository"], "other");
+}
+
+/// Whoever has an upload's id may write to what an anonymous peer uploads.
+#[tokio::test]
+async fn no_line_has_the_id_of_an_upload() {
+    let site = audited().serve().await;
+    let admin = site.admin().http1().await;
+    let location = admin.start_upload("team/secret-upload").await;
+    let (_, id) = location.rsplit_once('/').unwrap();
+    admin.patch(&location, "bytes").await.expect(202);
+    site.alice().http1().await.patch(&location, "bytes").await.expect(403);
+    admin.delete(&location).await.expect(204);
+    let denied = events(&site, "request.denied", 1).await;
+    let shown = "/v2/team/secret-upload/blobs/uploads/…";
+    assert_eq!(denied[0]["path"], shown);
+    until("three lines in the log", || log::with("path", shown).len() == 3).await;
+    assert!(log::with("path", &location).is_empty());
+    assert!(!fs::read_to_string(file(&site)).unwrap().contains(id));
 }
 
 /// Whatever was asked for: in which repository, and what there, as far as it was named.

@@ -259,8 +259,9 @@ async fn the_access_log_counts_bytes() {
         until("bytes arrive", || fs::metadata(&data).is_ok_and(|data| data.len() > 0)).await;
         writer.cut().await;
         assert!(sending.await.unwrap());
-        until("the cut PATCH's line", || !lines(&location).is_empty()).await;
-        let line = lines(&location).remove(0);
+        let patched = location.replace(id, "…");
+        until("the cut PATCH's line", || !lines(&patched).is_empty()).await;
+        let line = lines(&patched).remove(0);
         assert_eq!(line.get("method"), "PATCH");
         assert!(line.get("received").parse::<u64>().unwrap() > 500_000, "{line:?}");
     }

@@ -41,6 +41,18 @@ async fn a_refused_certificate_with_everything_it_claims() {
     assert!(line.get("reason").contains("not trusted here"), "{line:?}");
 }
 
+/// Nothing of it is proven yet: a stranger fills no disk with it.
+#[tokio::test]
+async fn what_a_stranger_claims_is_cut() {
+    let site = Site::start().await;
+    let (ca, long) = (Authority::new(&"\u{1b}".repeat(10_000)), "x".repeat(10_000));
+    let line = refused(&site, &ca.client(&long)).await;
+    for (field, begin) in [("subject", "CN=xxx"), ("issuer", "CN=\\u{1b}")] {
+        assert!(line.get(field).starts_with(begin) && line.get(field).chars().count() < 200, "{line:?}");
+    }
+    assert!(line.get("told").len() < 1500, "{line:?}");
+}
+
 #[tokio::test]
 async fn each_reason() {
     let site = Site::start().await;

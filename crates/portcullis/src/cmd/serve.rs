@@ -37,7 +37,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 /// Serves until a signal; `ready` is called when everything is checked and open, before the first connection.
 pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
-    output::start_log(log_json);
+    let _log = output::start_log(log_json);
     raise_descriptors(config.limits.connections);
     let disk_threads = config.limits.disk_threads;
     let server = Server::open_with_output(config, output::lines())?;
