@@ -71,7 +71,8 @@ impl Store {
     /// of the repository.
     ///
     /// # Errors
-    /// [`StoreError::BlobInUse`] while a manifest of the repository names it.
+    /// [`StoreError::BlobInUse`] while a manifest of the repository names it, or while it is one itself that Distribution
+    /// 2.1.0 linked among the layers.
     pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
         let _puts = self.inner.lock_puts(repository);
         let _repository = self.inner.lock_repository(repository);
@@ -79,7 +80,11 @@ impl Store {
         if self.inner.backend.stat(&link)?.is_none() {
             return Ok(false);
         }
-        if let Some(manifest) = self.user_of_blob(repository, digest)? {
+        let user = match self.user_of_blob(repository, digest)? {
+            None if self.inner.lies_as_a_manifest(repository, digest)? => Some(*digest),
+            user => user,
+        };
+        if let Some(manifest) = user {
             return Err(StoreError::BlobInUse { blob: Box::new(*digest), manifest: Box::new(manifest) });
         }
         let _digest = self.inner.lock_digest(digest);

@@ -90,7 +90,7 @@ impl Store {
             if !seen.insert(digest) {
                 continue;
             }
-            let stored = self.manifest(repository, &ManifestReference::Digest(digest))?;
+            let stored = self.inner.find_manifest(repository, &ManifestReference::Digest(digest))?;
             let manifest = stored.and_then(|stored| Manifest::parse(&stored.bytes, None).ok());
             rest.extend(manifest.iter().flat_map(Manifest::children).map(|child| child.digest));
         }

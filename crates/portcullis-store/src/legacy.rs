@@ -37,6 +37,15 @@ impl Inner {
         Ok(bytes.filter(|bytes| is_schema1(bytes)))
     }
 
+    /// Whether a digest is linked among the layers alone and is a manifest, or one that is damaged: a tag points to it.
+    pub(crate) fn lies_as_a_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        if self.backend.stat(&layout::revision_link(repository, digest))?.is_some() {
+            return Ok(false);
+        }
+        Ok(self.misplaced_manifest(repository, digest)?.is_some()
+            || self.tagged_without_revision(repository)?.contains(digest))
+    }
+
     /// What the tags of the repository point to and no revision names, whether it is there or not. Reads every tag.
     pub(crate) fn tagged_without_revision(&self, repository: &RepositoryName) -> Result<BTreeSet<Digest>, StoreError> {
         let mut found = BTreeSet::new();

@@ -51,19 +51,36 @@ impl Inner {
     }
 
     /// Makes content visible through a link that has only one right content. The caller holds the digest's lock.
+    ///
+    /// An alias link that leads to data is right as well, and is replaced in one step: there is no moment, and no error,
+    /// after which neither is there.
     pub(crate) fn write_link(&self, link: &Key, digest: &Digest) -> Result<(), StoreError> {
-        self.put_fixed(link, digest.to_string().as_bytes()).map(drop)
+        let text = digest.to_string();
+        if self.is_whole_alias(link, digest)? {
+            return self.backend.put(link, text.as_bytes());
+        }
+        self.put_fixed(link, text.as_bytes()).map(drop)
     }
 
     /// The same for `data` that was written a moment ago, under the same lock: without the link nobody could reach it,
     /// so after an error it goes again, and with it the space it takes.
     pub(crate) fn write_first_link(&self, link: &Key, digest: &Digest, data: &Key) -> Result<(), StoreError> {
         let done = self.write_link(link, digest);
-        if done.is_err() {
+        // In the place of an alias the link may be there in spite of the error, and durable or not.
+        if done.is_err() && self.peek_link(link).is_ok_and(|target| target.as_ref() != Some(digest)) {
             // Best effort: the collector finds what stays.
             let _ = self.backend.delete(data);
         }
         done
+    }
+
+    fn is_whole_alias(&self, link: &Key, digest: &Digest) -> Result<bool, StoreError> {
+        match self.peek_link(link)? {
+            Some(target) if target.algorithm() != digest.algorithm() => {
+                Ok(self.backend.stat(&layout::blob_data(&target))?.is_some())
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Writes an object that has only one right content. What is there and right is left alone: while the digest's

@@ -75,29 +75,14 @@ impl Store {
         reference: &ManifestReference,
     ) -> Result<Option<StoredManifest>, StoreError> {
         let inner = &self.inner;
-        let digest = match reference {
-            ManifestReference::Digest(digest) => *digest,
-            ManifestReference::Tag(tag) => match inner.read_link(&layout::tag_link(repository, tag))? {
-                Some(digest) => digest,
-                None => return Ok(None),
-            },
-        };
-        let link = layout::revision_link(repository, &digest);
-        if inner.untagged && matches!(reference, ManifestReference::Digest(_)) {
+        let Some(stored) = inner.find_manifest(repository, reference)? else { return Ok(None) };
+        let stays = if inner.untagged && matches!(reference, ManifestReference::Digest(_)) {
             // An index whose children were found here may follow.
-            self.has_manifest(repository, &digest)?;
-        }
-        let bytes = match inner.read_link_of(&link, &digest)? {
-            Some(target) => inner.manifest_data(&link, &target)?,
-            None => {
-                let misplaced = inner.misplaced_manifest(repository, &digest)?;
-                if let (None, ManifestReference::Tag(tag)) = (&misplaced, reference) {
-                    inner.note_damage(&layout::tag_link(repository, tag), "it points to no revision");
-                }
-                misplaced
-            }
+            self.has_manifest(repository, &stored.digest)?
+        } else {
+            inner.is_settled(repository, &stored.digest)?
         };
-        Ok(bytes.map(|bytes| StoredManifest { digest, bytes: bytes.into() }))
+        Ok(stays.then_some(stored))
     }
 
     /// Whether the repository has the manifest: link and data. `true` is a promise, as that of [`Store::stat_blob`].
@@ -146,6 +131,42 @@ impl Store {
 }
 
 impl Inner {
+    /// The same for our own questions: it promises nothing, so that none of them keeps a manifest alive, and what it finds
+    /// may not be durable yet.
+    pub(crate) fn find_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<Option<StoredManifest>, StoreError> {
+        let digest = match reference {
+            ManifestReference::Digest(digest) => *digest,
+            ManifestReference::Tag(tag) => match self.read_link(&layout::tag_link(repository, tag))? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
+        };
+        let link = layout::revision_link(repository, &digest);
+        let bytes = match self.read_link_of(&link, &digest)? {
+            Some(target) => self.manifest_data(&link, &target)?,
+            None => {
+                let misplaced = self.misplaced_manifest(repository, &digest)?;
+                if let (None, ManifestReference::Tag(tag)) = (&misplaced, reference) {
+                    self.note_damage(&layout::tag_link(repository, tag), "it points to no revision");
+                }
+                misplaced
+            }
+        };
+        Ok(bytes.map(|bytes| StoredManifest { digest, bytes: bytes.into() }))
+    }
+
+    /// Whether a manifest that was found is still linked when nobody makes it visible or takes it away: what was found
+    /// in the middle of a push may not be durable, and may go again.
+    fn is_settled(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        let _digest = self.lock_digest(digest);
+        Ok(self.backend.stat(&layout::revision_link(repository, digest))?.is_some()
+            || self.backend.stat(&layout::layer_link(repository, digest))?.is_some())
+    }
+
     /// The bytes of a manifest that `link` points to, if they have their digest.
     pub(crate) fn manifest_data(&self, link: &Key, target: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let data = layout::blob_data(target);

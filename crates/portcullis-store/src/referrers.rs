@@ -99,7 +99,7 @@ impl Store {
     }
 
     fn understood(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<(Manifest, u64)>, StoreError> {
-        let stored = self.manifest(repository, &ManifestReference::Digest(digest))?;
+        let stored = self.inner.find_manifest(repository, &ManifestReference::Digest(digest))?;
         let parse = |stored: StoredManifest| {
             let manifest = Manifest::parse(&stored.bytes, None).ok()?;
             Some((manifest, stored.bytes.len() as u64))

@@ -197,7 +197,8 @@ impl Store {
             return Ok(false);
         }
         let Ok(claim) = Claim::take(inner, id) else { return Ok(false) };
-        let is_idle = inner.is_idle_for(&id, age)?;
+        // Whoever had it meanwhile may have finished it, or thrown it away as this one would.
+        let is_idle = self.lists_upload(&id) && inner.is_idle_for(&id, age)?;
         if is_idle {
             claim.discard()?;
         }

@@ -161,7 +161,7 @@ impl Store {
             // Whatever is wrong with the revision is said there.
             return Ok(None);
         }
-        let misplaced = self.manifest(repository, &ManifestReference::Digest(target))?;
+        let misplaced = inner.find_manifest(repository, &ManifestReference::Digest(target))?;
         Ok(misplaced.is_none().then(|| Damage::TagDangling { tag: tag.clone(), target }))
     }
 }

@@ -105,12 +105,17 @@ impl Store {
                 return Ok(None);
             }
         }
-        let leads_to_nothing = matches!(inner.resolve(&link, blob)?, Linked::Nothing { .. });
+        // An alias link says where the data was; without a link it can only be under its own name.
+        let (leads_to_nothing, target) = match inner.resolve(&link, blob)? {
+            Linked::Nothing { target } => (true, target),
+            Linked::Absent | Linked::Data { .. } | Linked::Wrong(_) => (false, *blob),
+        };
         let has_data = inner.backend.stat(&layout::blob_data(blob))?.is_some();
         let missing = if has_data && !leads_to_nothing { Missing::Link } else { Missing::Data };
         let repaired = match (step.purpose, missing) {
             (Purpose::Repair, Missing::Link) => self.link_again(repository, manifest, blob)?,
-            (Purpose::Repair, Missing::Data) => self.bring_back(repository, &link, blob, blob)?,
+            (Purpose::Repair, Missing::Data) if has_data => self.link_again(repository, manifest, blob)?,
+            (Purpose::Repair, Missing::Data) => self.bring_back(repository, &link, blob, &target)?,
             (Purpose::Check | Purpose::ForDistribution, _) => None,
         };
         Ok(Some((missing, repaired)))

@@ -40,6 +40,9 @@ impl Store {
         }
         if name == target {
             self.keep(repository, link, target)?;
+        } else {
+            // No collection removes the link while the repository is locked, nor the data while the digest is.
+            inner.promise(repository, link, name, target)?;
         }
         Ok(Some(Repaired::BroughtBack))
     }

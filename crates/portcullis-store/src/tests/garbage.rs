@@ -2,6 +2,7 @@
 
 mod held;
 mod limits;
+mod looks;
 mod misplaced;
 mod untagged;
 

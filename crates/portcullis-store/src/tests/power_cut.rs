@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use portcullis_oci::{Algorithm, Digest, ManifestReference};
+
 use super::model::{Loss, ModelDisk, Trap};
-use super::world::{End, Run, World, name, open, sha256};
+use super::world::{End, Run, Subject, World, name, open, sha256};
 use crate::{StoreError, layout};
 
 const ENDS: [End; 6] = [
@@ -149,6 +151,27 @@ fn a_damaged_volume_is_repaired_by_a_push_that_survives_everything() {
     });
 }
 
+/// Distribution links what is pushed by a sha512 to data under its sha256. A push of the same by sha512 has its own data,
+/// and until its link is there for good the other one leads to the blob.
+#[test]
+fn a_push_over_an_alias_link_survives_everything() {
+    let content = b"a layer";
+    let fill: Scenario = |run| {
+        run.push("team/app", b"a layer")?;
+        let alias = Digest::of(Algorithm::Sha512, b"a layer");
+        let link = layout::layer_link(&name("team/app"), &alias);
+        run.store.inner.backend.put(&link, sha256(b"a layer").to_string().as_bytes())?;
+        run.world.allowed.insert(Subject::Blob(name("team/app"), alias), vec![Some(b"a layer".to_vec())]);
+        Ok(())
+    };
+    check(fill, |run| run.push_sha512("team/app", b"a layer"));
+    let (_, mut run) = start(fill);
+    run.push_sha512("team/app", content).unwrap();
+    let native = Digest::of(Algorithm::Sha512, content);
+    let link = layout::layer_link(&name("team/app"), &native);
+    assert_eq!(run.store.inner.read_link(&link).unwrap(), Some(native), "it is no alias any more");
+}
+
 #[test]
 fn what_a_head_finds_while_it_is_pushed_is_durable() {
     let push: Scenario = |run| run.push("team/app", b"a layer");
@@ -180,11 +203,19 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
             std::thread::yield_now();
         }
         let (tell, told) = std::sync::mpsc::channel();
+        let (tell_read, read) = std::sync::mpsc::channel();
+        let asking = store.clone();
+        scope.spawn(move || {
+            let app = name("team/app");
+            let reference = ManifestReference::Digest(manifest);
+            let _ = tell_read.send(asking.manifest(&app, &reference).unwrap().is_some());
+        });
         scope.spawn(move || {
             let app = name("team/app");
             let _ = tell.send((store.has_blob(&app, &blob).unwrap(), store.has_manifest(&app, &manifest).unwrap()));
         });
         let answer = told.recv_timeout(patience).unwrap_or_default();
+        let read = read.recv_timeout(patience).unwrap_or_default();
         let after = disk.fork();
         // Released before anything is asserted: a failure must end the test, not leave it waiting for the push.
         disk.arm(None);
@@ -193,6 +224,7 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
         let after = open(&after);
         assert!(!answer.0 || after.has_blob(&name("team/app"), &blob).unwrap(), "a blob, at call {at}");
         assert!(!answer.1 || after.has_manifest(&name("team/app"), &manifest).unwrap(), "a manifest, at call {at}");
+        assert!(!read || after.has_manifest(&name("team/app"), &manifest).unwrap(), "its bytes, at call {at}");
         answer
     })
 }

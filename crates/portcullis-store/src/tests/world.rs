@@ -82,6 +82,16 @@ impl Run {
         })
     }
 
+    /// By its sha512.
+    pub(super) fn push_sha512(&mut self, repository: &str, content: &[u8]) -> Result<(), StoreError> {
+        let (repository, digest) = (name(repository), Digest::of(Algorithm::Sha512, content));
+        self.attempt(Subject::Blob(repository.clone(), digest), Some(content.to_vec()), |store| {
+            let mut upload = store.start_upload(&repository, Algorithm::Sha512, OWNER)?;
+            upload.append(content)?;
+            upload.finish(&digest)
+        })
+    }
+
     pub(super) fn mount(&mut self, from: &str, to: &str, content: &[u8]) -> Result<(), StoreError> {
         let (from, to, digest) = (name(from), name(to), sha256(content));
         self.attempt(Subject::Blob(to.clone(), digest), Some(content.to_vec()), |store| {
@@ -298,7 +308,8 @@ fn check_tree(disk: &ModelDisk, what: &str) {
     for (path, bytes) in disk.tree() {
         if let Some(hex) = path.strip_suffix("/data").filter(|path| path.contains("/blobs/")) {
             let hex = hex.rsplit('/').next().unwrap();
-            assert_eq!(sha256(&bytes).hex(), hex, "{what}: {path}");
+            let algorithm = if path.contains("/sha512/") { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            assert_eq!(Digest::of(algorithm, &bytes).hex(), hex, "{what}: {path}");
         }
         if path.ends_with("/link") {
             let text = String::from_utf8(bytes).unwrap();

@@ -51,6 +51,32 @@ fn it_is_deleted_wherever_it_is_linked() {
     assert!(store.delete_blob(&name("app"), &layer).unwrap(), "nothing uses it any more");
 }
 
+/// As a blob it could be deleted past its tags, and past the rules for those.
+#[test]
+fn it_is_not_deleted_as_a_blob() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let layer = push(store, "app", b"a layer");
+    let (digest, content) = write_misplaced(&fixture, &layer);
+    let refused = |what: &str| {
+        let refused = store.delete_blob(&name("app"), &digest);
+        assert!(
+            matches!(&refused, Err(StoreError::BlobInUse { manifest, .. }) if **manifest == digest),
+            "{what}: {refused:?}"
+        );
+    };
+    refused("tagged");
+    fs::write(fixture.blob_data(&digest), b"damaged").unwrap();
+    refused("tagged and damaged");
+    fs::write(fixture.blob_data(&digest), content).unwrap();
+    assert!(store.delete_tag(&name("app"), &tag("1")).unwrap());
+    refused("untagged");
+    // Where it is also linked as a manifest, the other link is a layer's.
+    write(&fixture.revision_link("app", &digest), digest.to_string());
+    assert!(store.delete_blob(&name("app"), &digest).unwrap());
+    assert!(store.has_manifest(&name("app"), &digest).unwrap());
+}
+
 #[test]
 fn nothing_else_among_the_layers_is_a_manifest() {
     let fixture = Fixture::new();

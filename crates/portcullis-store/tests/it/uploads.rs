@@ -254,6 +254,20 @@ fn ruins_are_removed_at_the_first_start_after_a_boot() {
 }
 
 #[test]
+fn an_upload_expires_once_whoever_looks() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    for _ in 0..200 {
+        begin(store, b"abandoned");
+    }
+    let expired: usize = std::thread::scope(|scope| {
+        let reapers: Vec<_> = (0..4).map(|_| scope.spawn(|| store.expire_uploads(Duration::ZERO).unwrap())).collect();
+        reapers.into_iter().map(|reaper| reaper.join().unwrap()).sum()
+    });
+    assert_eq!((expired, store.health().open_uploads), (200, 0));
+}
+
+#[test]
 fn an_abandoned_upload_expires_by_when_it_was_saved_whoever_saved_it() {
     const HOUR: Duration = Duration::from_hours(1);
     let mut fixture = Fixture::new();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use portcullis_oci::Digest;
+use portcullis_oci::{Algorithm, Digest};
 use portcullis_store::fsck::{Damage, Purpose, Repaired};
 
 use super::{fsck, image, only, push_image, put};
@@ -64,6 +64,30 @@ fn what_lies_in_the_trash_comes_back() {
     assert_eq!(read(store, "app", &lost).unwrap(), b"a lost layer", "with its link, since a manifest needs it");
     assert!(fsck(store, Purpose::Check).is_clean());
     assert!(store.has_manifest(&name("app"), &manifest).unwrap());
+}
+
+/// An alias link of Distribution's says under which digest the data was.
+#[test]
+fn the_data_of_an_alias_comes_back() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let alias = Digest::of(Algorithm::Sha512, b"a layer");
+    let layer = push(store, "app", b"a layer");
+    push(store, "app", b"{}");
+    write(&fixture.layer_link("app", &alias), layer.to_string());
+    put(store, "app", &image(&[alias]), &["1"]);
+    fs::remove_file(fixture.blob_data(&layer)).unwrap();
+    write(&trash(&fixture, &layer), b"a layer");
+    let run = fsck(store, Purpose::Repair);
+    assert_eq!(only(&run).repaired, Some(Repaired::BroughtBack), "{run:#?}");
+    assert_eq!(read(store, "app", &alias).unwrap(), b"a layer");
+
+    // The data may also lie under the name itself, with a link to what is no longer there.
+    fs::remove_file(fixture.blob_data(&layer)).unwrap();
+    write(&fixture.blob_data(&alias), b"a layer");
+    let run = fsck(store, Purpose::Repair);
+    assert_eq!(only(&run).repaired, Some(Repaired::Linked), "{run:#?}");
+    assert_eq!(read(store, "app", &alias).unwrap(), b"a layer");
 }
 
 #[test]
