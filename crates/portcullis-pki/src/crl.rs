@@ -4,12 +4,12 @@
 //! Seven days until the next one is due, made anew on each revocation and by `maintain` once a day, so that it does not
 //! lapse because nobody was revoked (vault#9319). Verified as its readers will before it is written.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use pem_rfc7468::LineEnding;
-use portcullis_certs::trust_dir::{CaFile, CrlFile, DenyEntry, DenyRule, TrustDir};
-use portcullis_certs::{Fingerprint, RevocationList, Serial, glob};
+use portcullis_certs::trust_dir::{CaFile, CrlFile, DenyEntry, TrustDir};
+use portcullis_certs::{RevocationList, Serial};
+use portcullis_tls::DenyList;
 use time::{Duration, OffsetDateTime};
 use x509_cert::builder::CrlBuilder;
 use x509_cert::crl::RevokedCert;
@@ -17,7 +17,7 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::CrlNumber;
 use x509_cert::serial_number::SerialNumber;
 
-use crate::journal::{Journal, JournalEntry};
+use crate::journal::Journal;
 use crate::{Authority, PkiError, files, profile, signer};
 
 /// How long a list says it is good for.
@@ -75,28 +75,11 @@ pub fn publish_crl(
 
 /// Unexpired certificates only: the others are refused for their dates, and the list would grow for ever (vault#3328).
 fn revoked(journal: &Journal, authority: &Authority, denied: &[&DenyEntry], now: OffsetDateTime) -> Vec<Serial> {
-    let own_key = authority.certificate().facts().key_hash;
-    let own = authority.certificate().fingerprint();
-    let certificates: HashSet<Fingerprint> = denied
-        .iter()
-        .filter_map(|entry| match &entry.rule {
-            DenyRule::Certificate(fingerprint) => Some(*fingerprint),
-            _ => None,
-        })
-        .collect();
-    let is_denied = |entry: &JournalEntry| {
-        certificates.contains(&entry.fingerprint)
-            || denied.iter().any(|denied| match &denied.rule {
-                DenyRule::Serial { ca_key, serial } => *ca_key == own_key && *serial == entry.serial,
-                DenyRule::Name { matcher, before } => {
-                    let name = matcher.strip_prefix("cn=");
-                    entry.not_before < *before && name.is_some_and(|name| glob(name, &entry.name))
-                }
-                DenyRule::Certificate(_) | DenyRule::Key(_) => false,
-            })
-    };
+    let (own, key) = (authority.certificate().fingerprint(), authority.certificate().facts().key_hash);
+    let deny = DenyList::of(denied.iter().copied());
+    let all = deny.denies_issuer(authority.certificate());
     let live = journal.entries.iter().filter(|entry| entry.not_after > now && entry.fingerprint != own);
-    live.filter(|entry| is_denied(entry)).map(|entry| entry.serial.clone()).collect()
+    live.filter(|entry| all || deny.denies_issued(&entry.record(key))).map(|entry| entry.serial.clone()).collect()
 }
 
 fn newest<'a>(authority: &Authority, crls: &'a [CrlFile]) -> Option<&'a RevocationList> {

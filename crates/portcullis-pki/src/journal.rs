@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use portcullis_certs::{Certificate, Fingerprint, Serial};
+use portcullis_certs::{AltName, Certificate, Fingerprint, Serial};
+use portcullis_tls::IssuedRecord;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -38,6 +39,10 @@ pub struct JournalEntry {
     pub serial: Serial,
     /// The SHA-256 of its DER.
     pub fingerprint: Fingerprint,
+    /// The SHA-256 of its SubjectPublicKeyInfo. `None` in lines of before this was written down.
+    pub key: Option<Fingerprint>,
+    /// The URI that it has beside its name, if it has one.
+    pub uri: Option<String>,
     /// The start of its life, backdated.
     pub not_before: OffsetDateTime,
     /// The end of its life.
@@ -65,6 +70,10 @@ struct Line {
     kind: EntryKind,
     serial: String,
     fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uri: Option<String>,
     not_before: String,
     not_after: String,
 }
@@ -87,8 +96,26 @@ impl JournalEntry {
             name: name.to_owned(),
             serial: facts.serial.clone(),
             fingerprint: certificate.fingerprint(),
+            key: Some(facts.key_hash),
+            uri: facts.alt_names.iter().find_map(|name| match name {
+                AltName::Uri(uri) => Some(uri.clone()),
+                _ => None,
+            }),
             not_before: facts.not_before,
             not_after: facts.not_after,
+        }
+    }
+
+    /// As the deny list judges it; `issuer_key` is the authority's.
+    pub(crate) fn record(&self, issuer_key: Fingerprint) -> IssuedRecord<'_> {
+        IssuedRecord {
+            fingerprint: self.fingerprint,
+            key: self.key,
+            serial: &self.serial,
+            issuer_key,
+            not_before: self.not_before,
+            common_name: &self.name,
+            uri: self.uri.as_deref(),
         }
     }
 
@@ -99,6 +126,8 @@ impl JournalEntry {
             kind: self.kind,
             serial: self.serial.to_string(),
             fingerprint: self.fingerprint.to_string(),
+            key: self.key.map(|key| key.to_string()),
+            uri: self.uri.clone(),
             not_before: date(self.not_before)?,
             not_after: date(self.not_after)?,
         };
@@ -112,6 +141,8 @@ impl JournalEntry {
             name: line.name,
             serial: line.serial.parse().ok()?,
             fingerprint: line.fingerprint.parse().ok()?,
+            key: line.key.map(|key| key.parse()).transpose().ok()?,
+            uri: line.uri,
             not_before: OffsetDateTime::parse(&line.not_before, &Rfc3339).ok()?,
             not_after: OffsetDateTime::parse(&line.not_after, &Rfc3339).ok()?,
         })
@@ -183,6 +214,8 @@ mod tests {
             name: "ci-7".to_owned(),
             serial: "0a0b".parse().unwrap(),
             fingerprint: Fingerprint([7; 32]),
+            key: Some(Fingerprint([8; 32])),
+            uri: Some("spiffe://test/host/ci-7".to_owned()),
             not_before: datetime!(2026-11-23 16:00:00 UTC),
             not_after: datetime!(2027-02-21 17:00:00 UTC),
         }
@@ -191,11 +224,15 @@ mod tests {
     #[test]
     fn a_line_as_it_is_written() {
         let expected = format!(
-            r#"{{"name":"ci-7","kind":"client","serial":"0a0b","fingerprint":"sha256:{}","not_before":"2026-11-23T16:00:00Z","not_after":"2027-02-21T17:00:00Z"}}"#,
-            "07".repeat(32)
+            r#"{{"name":"ci-7","kind":"client","serial":"0a0b","fingerprint":"sha256:{}","key":"sha256:{}","uri":"spiffe://test/host/ci-7","not_before":"2026-11-23T16:00:00Z","not_after":"2027-02-21T17:00:00Z"}}"#,
+            "07".repeat(32),
+            "08".repeat(32)
         );
         assert_eq!(entry().to_line().unwrap(), expected);
         assert_eq!(JournalEntry::from_line(&expected), Some(entry()));
+        let earlier = r#"{"name":"ci-7","kind":"client","serial":"0a0b","fingerprint":"sha256:FF","not_before":"2026-11-23T16:00:00Z","not_after":"2027-02-21T17:00:00Z"}"#;
+        let earlier = earlier.replace("FF", &"07".repeat(32));
+        assert_eq!(JournalEntry::from_line(&earlier), Some(JournalEntry { key: None, uri: None, ..entry() }));
     }
 
     #[test]

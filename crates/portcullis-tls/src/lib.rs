@@ -34,6 +34,7 @@ mod trust;
 
 pub use client::{Roots, client_config};
 pub use crls::{CaCrl, CrlFault, CrlPresence, CrlRejected, CrlRule, CrlRules, StaleCrl};
+pub use deny::{DenyList, IssuedRecord};
 pub use error::TlsError;
 pub use gate::{CaFault, gate};
 pub use issued::{verify_issued_client, verify_issued_server, verify_server, verify_server_chain};

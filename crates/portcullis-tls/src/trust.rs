@@ -114,8 +114,7 @@ impl TrustStore {
         let (anchors, intermediates, rejected) = admit_cas(&files.cas, now);
         let pins: HashMap<_, _> = files.pins.iter().map(pin).collect();
         let hints = hints(&anchors, &intermediates, &pins);
-        let mut deny = DenyList::default();
-        deny.add(&files.deny);
+        let deny = DenyList::of(&files.deny);
         let mut store = Self { anchors, intermediates, pins, deny, crls: Crls::default(), hints };
         store.set_crl_rules(&CrlRules::new());
         (store, rejected)
@@ -255,10 +254,7 @@ impl TrustStore {
     }
 
     fn check_deny(&self, leaf: &Certificate) -> Result<(), Refusal> {
-        self.deny.check(leaf)?;
-        let issuer = leaf.facts().issuer.der();
-        let itself = Some(leaf).filter(|leaf| leaf.facts().self_issued);
-        self.deny.check_serial(leaf, self.cas_named(issuer).chain(itself))
+        self.deny.check_claims(leaf, self.cas_named(leaf.facts().issuer.der()))
     }
 
     /// The name of the CA that the path ends at, and when the first certificate of the path expires.

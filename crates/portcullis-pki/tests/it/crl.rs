@@ -201,3 +201,47 @@ fn many_remember_at_once() {
     assert!(findings.is_empty(), "{findings:?}");
     assert!(entries.iter().all(|entry| read.deny.iter().any(|read| read.rule == entry.rule)));
 }
+
+/// What the server refuses by its deny list other servers refuse by our list: each kind of line.
+#[test]
+fn every_kind_of_line_is_on_the_list() {
+    let home = Home::new();
+    let domain = "example.org".parse().unwrap();
+    let request = ClientRequest { trust_domain: Some(domain), ..ClientRequest::new("meant".parse().unwrap()) };
+    let meant = issue_client(&home.ca, &request, now()).unwrap();
+    let spared = home.client("spared");
+    let (facts, tomorrow) = (meant.certificate().facts(), "9999-01-01T00:00:00Z");
+    let hex = |fingerprint: portcullis_certs::Fingerprint| fingerprint.to_string().replace("sha256:", "");
+    let ca_key = hex(home.ca.certificate().facts().key_hash);
+    for rule in [
+        meant.certificate().fingerprint().to_string(),
+        format!("key:{}", hex(facts.key_hash)),
+        format!("serial:{ca_key}:{}", facts.serial),
+        format!("name:cn=MEANT before {tomorrow}"),
+        format!("name:mean* before {tomorrow}"),
+        format!("name:uri=spiffe://example.org/host/meant before {tomorrow}"),
+        format!("name:spiffe=spiffe://example.org/* before {tomorrow}"),
+    ] {
+        let entries = [DenyEntry { line: 1, rule: rule.parse().unwrap(), note: None }];
+        // Made anew each time: what is on it changes.
+        publish_crl(&home.ca, &home.trust(), &[], now()).unwrap();
+        let list = publish_crl(&home.ca, &home.trust(), &entries, now()).unwrap();
+        assert_eq!(list.map(|list| list.revoked), Some(1), "{rule}");
+        assert!(home.openssl(&meant).contains("revoked"), "{rule}: {}", home.openssl(&meant));
+        assert!(home.openssl(&spared).contains("OK"), "{rule}: {}", home.openssl(&spared));
+    }
+    for rule in [
+        format!("serial:{}:{}", hex(facts.key_hash), facts.serial),
+        format!("name:o=meant before {tomorrow}"),
+        format!("name:dns=meant before {tomorrow}"),
+        "name:cn=meant before 2020-01-01T00:00:00Z".to_owned(),
+    ] {
+        let entries = [DenyEntry { line: 1, rule: rule.parse().unwrap(), note: None }];
+        publish_crl(&home.ca, &home.trust(), &entries, now()).unwrap();
+        assert!(home.openssl(&meant).contains("OK"), "{rule}: {}", home.openssl(&meant));
+    }
+    // Of an issuer that is denied nobody is let in.
+    let entries = [DenyEntry { line: 1, rule: format!("key:{ca_key}").parse().unwrap(), note: None }];
+    publish_crl(&home.ca, &home.trust(), &entries, now()).unwrap();
+    assert!([&meant, &spared].iter().all(|issued| home.openssl(issued).contains("revoked")));
+}

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use portcullis_certs::Certificate;
 use portcullis_certs::state_dir::StateDir;
-use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir};
-use portcullis_certs::{AltName, Certificate, CertificateFacts, glob};
+use portcullis_certs::trust_dir::{DenyEntry, TrustDir};
 use portcullis_pki::{Authority, ClientRequest, KeySource, issue_client, latest_cut_off};
 use portcullis_server::Config;
+use portcullis_tls::DenyList;
 use time::{Duration, OffsetDateTime};
 
 use crate::args::{CertCommand, CertNew, NewClientArgs, NewServerArgs};
@@ -37,7 +38,7 @@ fn new_client(args: &NewClientArgs) -> anyhow::Result<()> {
     let directory = home.client(args.name.as_str());
     let path = directory.join("client.cert");
     let mut existing = if path.exists() { Some(leaf(&path)?) } else { None };
-    if existing.as_ref().is_some_and(|existing| is_denied(&config, existing)) {
+    if existing.as_ref().is_some_and(|existing| is_denied(&home, &config, existing)) {
         let aside = set_aside(&directory)?;
         output::line(&format!("the certificate before is revoked; its files are in {}", aside.display()));
         existing = None;
@@ -77,27 +78,13 @@ fn denied(config: &Config) -> Vec<DenyEntry> {
     denied
 }
 
-/// Whether this very certificate, or its key, is on the deny list, or was and is not forgiven.
-pub(crate) fn is_denied(config: &Config, certificate: &Certificate) -> bool {
-    let facts = certificate.facts();
-    denied(config).iter().any(|entry| match &entry.rule {
-        DenyRule::Certificate(fingerprint) => *fingerprint == certificate.fingerprint(),
-        DenyRule::Key(key) => *key == facts.key_hash,
-        DenyRule::Name { matcher, before } => facts.not_before < *before && bears(facts, matcher),
-        // Whose serial it is does not matter: 128 random bits are nobody else's.
-        DenyRule::Serial { serial, .. } => *serial == facts.serial,
-    })
-}
-
-/// Whether a name of any kind is the one meant: what is taken for denied too easily costs a new key, and nothing else.
-fn bears(facts: &CertificateFacts, matcher: &str) -> bool {
-    let kind = matcher.split_once('=').filter(|(word, _)| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
-    let name = kind.map_or(matcher, |(_, name)| name).to_lowercase();
-    let alt_names = facts.alt_names.iter().filter_map(|alt| match alt {
-        AltName::Dns(text) | AltName::Email(text) | AltName::Uri(text) => Some(text.as_str()),
-        AltName::Ip(_) | AltName::Other(_) => None,
-    });
-    facts.subject.common_names().chain(alt_names).any(|own| glob(&name, &own.to_lowercase()))
+/// Whether this very certificate is on the deny list, or was and is not forgiven.
+pub(crate) fn is_denied(home: &Home, config: &Config, certificate: &Certificate) -> bool {
+    let trusted = TrustDir::new(&config.trust).read().0.cas;
+    // Of a CA that is no longer trusted here the lines about serials count as well.
+    let own = leaf(&home.client_ca().join("ca.crt")).ok();
+    let cas = trusted.iter().flat_map(|ca| &ca.certificates).chain(&own);
+    DenyList::of(&denied(config)).denies(certificate, cas)
 }
 
 /// When a new certificate may begin at the earliest, lest a cut-off denies it too.

@@ -44,7 +44,7 @@ fn renew(
     let old = leaf(&directory.join("client.cert")).with_context(|| {
         format!("no such client; make it: {}", home.command(&["cert", "new", "client", name.as_str()]))
     })?;
-    if is_denied(&config, &old) {
+    if is_denied(home, &config, &old) {
         bail!("it is revoked; for a new key: {}", home.command(&["cert", "new", "client", name.as_str()]));
     }
     if only_due && !is_due(&old, now) {
