@@ -5,7 +5,7 @@
 //! What would make a list mean less than "all that this CA revoked" is refused: delta lists, lists for a part of the
 //! certificates (issuingDistributionPoint), indirect ones, and critical extensions that nobody here understands.
 
-mod der;
+pub(crate) mod der;
 
 use crate::error::CertsError;
 use crate::fingerprint::Serial;

@@ -7,10 +7,11 @@ use crate::signature::{self, SignatureKind};
 use rustls_pki_types::CertificateDer;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use time::OffsetDateTime;
 
 mod constraints;
+mod forms;
 mod parse;
 
 pub use constraints::{NameConstraints, NameSubtree};
@@ -31,6 +32,8 @@ struct Inner {
     /// Where the signed bytes lie in the DER.
     tbs: std::ops::Range<usize>,
     signature: Vec<u8>,
+    /// Asked for by those who go by fingerprints.
+    twins: OnceLock<Vec<Fingerprint>>,
 }
 
 /// What a certificate says about itself.
@@ -154,7 +157,7 @@ impl Certificate {
         let parse::Parsed { facts, tbs, signature } =
             parse::parse(&der).map_err(|reason| CertsError::Certificate { reason })?;
         let fingerprint = Fingerprint::of(&der);
-        Ok(Self { inner: Arc::new(Inner { der, fingerprint, facts, tbs, signature }) })
+        Ok(Self { inner: Arc::new(Inner { der, fingerprint, facts, tbs, signature, twins: OnceLock::new() }) })
     }
 
     /// The certificate as it came.
@@ -165,6 +168,24 @@ impl Certificate {
     /// The SHA-256 of the DER.
     pub fn fingerprint(&self) -> Fingerprint {
         self.inner.fingerprint
+    }
+
+    /// The fingerprints of its *twins*: where ECDSA signed (r, s), (r, n − s) verifies too, so that whoever has the
+    /// certificate can write another one with the same names, serial number and key. What denies by fingerprint has to
+    /// look at all of them, what gives rights at the certificate's own alone. None where another algorithm signed.
+    pub fn twins(&self) -> impl Iterator<Item = Fingerprint> + '_ {
+        let twins = || if self.is_ecdsa() { forms::twins(&self.inner.der) } else { Vec::new() };
+        self.inner.twins.get_or_init(twins).iter().copied()
+    }
+
+    /// Whether what surrounds the signed part is written in the one way there is: shortest lengths, nothing behind, the
+    /// algorithm as it was signed, a minimal signature. Then it and its twins are all there is of this certificate.
+    pub fn is_in_its_one_form(&self) -> bool {
+        forms::is_only(&self.inner.der, self.is_ecdsa())
+    }
+
+    fn is_ecdsa(&self) -> bool {
+        self.facts().signature.algorithm == "ECDSA"
     }
 
     /// What it says.

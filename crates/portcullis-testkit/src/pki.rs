@@ -19,6 +19,7 @@
 mod crl;
 pub mod openssl;
 mod spec;
+mod twin;
 
 use std::fmt;
 use std::fs;
@@ -30,6 +31,7 @@ use rcgen::{Certificate, CertificateParams, Issuer, KeyPair, PublicKeyData as _}
 
 pub use crl::CrlSpec;
 pub use spec::{BasicConstraints, KeyAlg, KeyUse, LeafSpec};
+pub use twin::{Envelope, order, twin};
 
 /// A certificate authority: a [`Pair`] that is meant to sign.
 #[derive(Debug)]

@@ -129,9 +129,12 @@ impl DenyList {
         refused(self.by_name(facts.not_before, || names_of(facts)))
     }
 
-    /// Any certificate, by its fingerprint and its key.
+    /// Any certificate, by its fingerprint and its key. In whichever form it is shown: whoever is denied can write the twin
+    /// of its certificate.
     pub(crate) fn check(&self, certificate: &Certificate) -> Result<(), Refusal> {
-        refused(self.by_mark(&certificate.fingerprint(), Some(&certificate.facts().key_hash)))
+        let as_shown = self.by_mark(&certificate.fingerprint(), Some(&certificate.facts().key_hash));
+        let twin = || certificate.twins().find_map(|twin| self.by_mark(&twin, None));
+        refused(as_shown.or_else(twin))
     }
 
     /// By serial, for each of these issuers.

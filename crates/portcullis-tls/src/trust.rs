@@ -228,6 +228,11 @@ impl TrustStore {
             let valid_until = leaf.facts().not_after;
             return Ok(Accepted::new(leaf, TrustedBy::Pin(pin.name.clone()), valid_until));
         }
+        if !self.pins.is_empty() && leaf.twins().any(|twin| self.pins.contains_key(&twin)) {
+            // It would have the rights of its CA, where the pin has its own alone.
+            let problem = "its signature is written in another way than it was issued with".to_owned();
+            return Err(Refusal::Unsupported { problem });
+        }
         let (ca, valid_until) = self.judge_chain(&leaf, others, now)?;
         Ok(Accepted::new(leaf, TrustedBy::Ca(ca), valid_until))
     }
@@ -275,6 +280,9 @@ impl TrustStore {
         // Here the issuers are certain, and those that the peer sent are among them.
         let mut valid_until = leaf.facts().not_after;
         for (certificate, issuer) in std::iter::once(leaf).chain(&intermediates).zip(issuers()) {
+            if !certificate.is_in_its_one_form() {
+                return Err(Refusal::Unreadable);
+            }
             self.deny.check_serial(certificate, std::iter::once(issuer))?;
             self.deny.check(issuer)?;
             let list_ends = self.crls.check_issued(certificate, issuer, &anchor.name, now)?;

@@ -3,12 +3,12 @@
 
 use x509_parser::der_parser::Oid;
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const EXPLICIT_0: u8 = 0xa0;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const EXPLICIT_0: u8 = 0xa0;
 /// UTCTime and GeneralizedTime.
-pub(super) const TIMES: [u8; 2] = [0x17, 0x18];
+pub(crate) const TIMES: [u8; 2] = [0x17, 0x18];
 const BOOLEAN: u8 = 0x01;
 const OCTET_STRING: u8 = 0x04;
 const OID: u8 = 0x06;
@@ -18,59 +18,59 @@ const MAX_EXTENSIONS: usize = 64;
 
 /// What is left to read.
 #[derive(Clone, Copy)]
-pub(super) struct Der<'a>(&'a [u8]);
+pub(crate) struct Der<'a>(&'a [u8]);
 
 /// One element: its content, and itself with tag and length.
 #[derive(Clone, Copy)]
-pub(super) struct Element<'a> {
-    pub(super) content: &'a [u8],
-    pub(super) whole: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) content: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
 /// One extension (RFC 5280 §4.2).
-pub(super) struct Extension<'a> {
+pub(crate) struct Extension<'a> {
     /// The OID's content octets.
-    pub(super) oid: &'a [u8],
-    pub(super) critical: bool,
+    pub(crate) oid: &'a [u8],
+    pub(crate) critical: bool,
     /// What the OCTET STRING wraps.
-    pub(super) value: &'a [u8],
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Der<'a> {
-    pub(super) fn new(content: &'a [u8]) -> Self {
+    pub(crate) fn new(content: &'a [u8]) -> Self {
         Self(content)
     }
 
     /// The inside of the one element that the bytes are.
-    pub(super) fn whole(bytes: &'a [u8], tag: u8) -> Result<Self, String> {
+    pub(crate) fn whole(bytes: &'a [u8], tag: u8) -> Result<Self, String> {
         Self::whole_element(bytes, tag).map(|element| Self(element.content))
     }
 
     /// The one element that the bytes are.
-    pub(super) fn whole_element(bytes: &'a [u8], tag: u8) -> Result<Element<'a>, String> {
+    pub(crate) fn whole_element(bytes: &'a [u8], tag: u8) -> Result<Element<'a>, String> {
         let mut der = Self(bytes);
         let element = der.take(tag, "it")?;
         der.end("it").map(|()| element)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, tag: u8, what: &str) -> Result<Element<'a>, String> {
+    pub(crate) fn take(&mut self, tag: u8, what: &str) -> Result<Element<'a>, String> {
         self.take_one_of(&[tag], what)
     }
 
-    pub(super) fn take_one_of(&mut self, tags: &[u8], what: &str) -> Result<Element<'a>, String> {
+    pub(crate) fn take_one_of(&mut self, tags: &[u8], what: &str) -> Result<Element<'a>, String> {
         self.take_if_one_of(tags)?.ok_or_else(|| format!("it is no DER of its kind: {what} is missing or malformed"))
     }
 
-    pub(super) fn take_if(&mut self, tag: u8) -> Result<Option<Element<'a>>, String> {
+    pub(crate) fn take_if(&mut self, tag: u8) -> Result<Option<Element<'a>>, String> {
         self.take_if_one_of(&[tag])
     }
 
     /// The next element if it has one of these tags. An error when it is cut short.
-    pub(super) fn take_if_one_of(&mut self, tags: &[u8]) -> Result<Option<Element<'a>>, String> {
+    pub(crate) fn take_if_one_of(&mut self, tags: &[u8]) -> Result<Option<Element<'a>>, String> {
         if !self.0.first().is_some_and(|tag| tags.contains(tag)) {
             return Ok(None);
         }
@@ -79,20 +79,20 @@ impl<'a> Der<'a> {
         Ok(Some(element))
     }
 
-    pub(super) fn end(&self, what: &str) -> Result<(), String> {
+    pub(crate) fn end(&self, what: &str) -> Result<(), String> {
         if self.0.is_empty() { Ok(()) } else { Err(format!("{} bytes follow {what}", self.0.len())) }
     }
 }
 
 impl Extension<'_> {
     /// Its OID in digits.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         Oid::new(self.oid.into()).to_id_string()
     }
 }
 
 /// The extensions of a SEQUENCE, each at most once.
-pub(super) fn extensions(sequence: Element<'_>) -> Result<Vec<Extension<'_>>, String> {
+pub(crate) fn extensions(sequence: Element<'_>) -> Result<Vec<Extension<'_>>, String> {
     let mut all: Vec<Extension<'_>> = Vec::new();
     let mut list = Der(sequence.content);
     while !list.is_empty() {
@@ -118,9 +118,28 @@ pub(super) fn extensions(sequence: Element<'_>) -> Result<Vec<Extension<'_>>, St
 }
 
 /// Where a part lies in the whole, of which it is a slice.
-pub(super) fn offset(whole: &[u8], part: &[u8]) -> Option<usize> {
+pub(crate) fn offset(whole: &[u8], part: &[u8]) -> Option<usize> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     (start + part.len() <= whole.len()).then_some(start)
+}
+
+/// The element of these parts, with its length in the shortest form.
+pub(crate) fn write(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let octets = length.to_be_bytes();
+    let digits = octets.get(octets.iter().take_while(|&&octet| octet == 0).count()..).unwrap_or_default();
+    let mut element = vec![tag];
+    match u8::try_from(length) {
+        Ok(short @ 0..=0x7f) => element.push(short),
+        _ => {
+            element.extend(u8::try_from(digits.len()).map(|count| 0x80 | count));
+            element.extend_from_slice(digits);
+        }
+    }
+    for part in parts {
+        element.extend_from_slice(part);
+    }
+    element
 }
 
 fn first(bytes: &[u8]) -> Option<Element<'_>> {
@@ -153,6 +172,15 @@ mod tests {
         };
         assert_eq!(count(64), Ok(64));
         assert!(count(65).unwrap_err().contains("64"));
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for length in [0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x10000] {
+            let content = vec![7; length];
+            let written = write(SEQUENCE, &[&content[..length / 2], &content[length / 2..]]);
+            assert_eq!(Der::whole_element(&written, SEQUENCE).map(|element| element.content), Ok(content.as_slice()));
+        }
     }
 
     #[test]

@@ -103,6 +103,13 @@ impl Client {
         Self::with_pair(address, server_ca, Some(&pem_pair(&cert, &key)))
     }
 
+    /// Presents `leaf` in the place of the pair's own certificate, which has the same key.
+    pub(crate) fn showing(address: SocketAddr, server_ca: &Authority, pair: &Pair, leaf: Vec<u8>) -> Self {
+        let mut pair = client_pair(pair);
+        pair.chain[0] = Certificate::from_der(leaf.into()).unwrap();
+        Self::with_pair(address, server_ca, Some(&pair))
+    }
+
     fn with_pair(address: SocketAddr, server_ca: &Authority, pair: Option<&ClientPair>) -> Self {
         let der = CertificateDer::from(server_ca.cert_der().to_vec());
         let root = Certificate::from_der(der).unwrap();

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use portcullis_testkit::image::random_bytes;
+use portcullis_testkit::pki::{KeyAlg, twin};
 
-use crate::client::{Protocol, empty, request, stream};
+use crate::client::{Client, Protocol, empty, request, stream};
 use crate::fixture::{Home, Site, fingerprint, sha256, within};
 use crate::log;
 
@@ -82,6 +83,30 @@ fn a_revocation_waits_for_no_disk() {
         free.send(()).unwrap();
         disk.await.unwrap().unwrap();
     });
+}
+
+/// The signature is not part of what was signed: whoever is denied can write it anew, and has another fingerprint.
+#[tokio::test]
+async fn the_twin_of_a_denied_certificate_is_denied() {
+    let site = Site::start().await;
+    let one = site.home.client_ca.client("one");
+    let other = twin(one.cert_der(), KeyAlg::P256);
+    let client = Client::showing(site.address, &site.home.server_ca, &one, other.clone());
+    let mut open = [client.http1().await, client.http2().await];
+    for conn in &open {
+        conn.get("/v2/").await.expect(200);
+    }
+    assert_ne!(other, one.cert_der());
+    fs::write(site.home.path("trust/deny"), format!("{}\n", fingerprint(&one))).unwrap();
+    site.reload();
+    for conn in &mut open {
+        conn.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
+        conn.closed().await;
+    }
+    for client in [&client, &site.client(&one)] {
+        let refusal = client.refusal().await;
+        assert!(refusal.contains("CertificateRevoked"), "{refusal}");
+    }
 }
 
 #[tokio::test]

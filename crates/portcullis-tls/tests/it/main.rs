@@ -24,3 +24,4 @@ mod record;
 mod resumption;
 mod server_verdict;
 mod trust_paths;
+mod twins;
