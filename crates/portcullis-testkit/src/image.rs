@@ -123,8 +123,36 @@ impl Image {
         std::iter::once(&self.config).chain(&self.layers)
     }
 
+    /// An artifact of this type that has the image for its subject: a signature, with an empty config and one layer.
+    #[must_use]
+    pub fn referrer(&self, artifact_type: &str, content: &[u8]) -> Self {
+        let config = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+        let layer = Blob::new("application/octet-stream", content.to_vec());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": Flavor::Oci.manifest(),
+            "artifactType": artifact_type,
+            "config": config.descriptor(),
+            "layers": [layer.descriptor()],
+            "subject": self.manifest.descriptor(),
+        });
+        let manifest = Blob::new(Flavor::Oci.manifest(), serde_json::to_vec(&manifest).unwrap());
+        Self { manifest, config, layers: vec![layer] }
+    }
+
     /// Adds the image under this reference name to the OCI image layout in `dir`, which is made if it is missing.
     pub fn write_layout(&self, dir: &Path, reference_name: &str) {
+        let mut descriptor = self.manifest.descriptor();
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": reference_name});
+        self.list_in_layout(dir, descriptor);
+    }
+
+    /// The same without a name, as referrers are listed.
+    pub fn add_to_layout(&self, dir: &Path) {
+        self.list_in_layout(dir, self.manifest.descriptor());
+    }
+
+    fn list_in_layout(&self, dir: &Path, descriptor: Value) {
         let blobs = dir.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
         for blob in self.blobs().chain([&self.manifest]) {
@@ -132,8 +160,6 @@ impl Image {
         }
         fs::write(dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let mut index = read_index(dir);
-        let mut descriptor = self.manifest.descriptor();
-        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": reference_name});
         index["manifests"].as_array_mut().expect("an index has manifests").push(descriptor);
         fs::write(dir.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
     }

@@ -26,7 +26,8 @@ pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
-    ClientArgs, CopyArgs, DeleteArgs, ImagePlace, ManifestArgs, ProfileWord, PullArgs, PushArgs, RootsWord, TagsArgs,
+    CatalogArgs, ClientArgs, CopyArgs, DeleteArgs, DiffArgs, ImagePlace, ManifestArgs, ProfileWord, PullArgs, PushArgs,
+    ReferrersArgs, RootsWord, TagsArgs,
 };
 pub(crate) use trust::{RoleWord, TrustAddArgs, TrustCommand, TrustForgiveArgs, TrustListArgs, TrustRemoveArgs};
 
@@ -78,10 +79,16 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Copy an image from one registry to another, or from one repository to another
     Copy(CopyArgs),
+    /// List the repositories that the registry shows to this identity
+    Catalog(CatalogArgs),
     /// List a repository's tags
     Tags(TagsArgs),
     /// Print a manifest, exactly as the registry has it
     Manifest(ManifestArgs),
+    /// List what refers to an image: signatures, attestations, SBOMs
+    Referrers(ReferrersArgs),
+    /// Say what two images differ in: machines, configs, layers, annotations
+    Diff(DiffArgs),
     /// Delete a tag, or a manifest with all its tags
     Delete(DeleteArgs),
     /// Renew the server's certificate and the revocation list where they are due, for a timer beside `serve`

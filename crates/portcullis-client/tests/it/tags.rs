@@ -1,6 +1,6 @@
 //! Tags listed page by page, and deletions: what a registry can do wrong there.
 
-use portcullis_client::{ClientError, MAX_TAG_PAGES, ProtocolFault};
+use portcullis_client::{ClientError, MAX_LIST_PAGES, ProtocolFault};
 use portcullis_oci::{ManifestReference, Tag};
 
 use crate::image::Image;
@@ -73,10 +73,10 @@ async fn a_list_without_an_end_is_given_up() {
     let site = Site::good().await;
     site.stub.rule(|seen| seen.target.contains("/tags/list").then(|| page("</v2/team/app/tags/list>; rel=next")));
     let error = tags_of(&site).await.unwrap_err();
-    let ClientError::Protocol { fault: ProtocolFault::EndlessList { limit: MAX_TAG_PAGES, .. }, .. } = &error else {
+    let ClientError::Protocol { fault: ProtocolFault::EndlessList { limit: MAX_LIST_PAGES, .. }, .. } = &error else {
         panic!("{error}")
     };
-    assert_eq!(site.stub.lines().len(), MAX_TAG_PAGES);
+    assert_eq!(site.stub.lines().len(), MAX_LIST_PAGES);
 }
 
 #[tokio::test]

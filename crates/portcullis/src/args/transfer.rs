@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use portcullis_client::{ArchiveName, ClientError, LayoutName, PARALLEL, Platforms, Referrers, TransferOptions};
-use portcullis_oci::{PlatformChoice, Reference, Tag};
+use portcullis_oci::{PlatformChoice, Reference, RegistryHost, Tag};
 
 use crate::exit::Misconfigured;
 use crate::place::{DeletePlace, RepositoryPlace};
@@ -116,6 +116,47 @@ impl CopyArgs {
             quiet: self.quiet,
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatalogArgs {
+    /// The registry: HOST[:PORT]
+    pub(crate) host: RegistryHost,
+    /// As a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReferrersArgs {
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    pub(crate) reference: Reference,
+    /// Only those of this type, such as application/vnd.dev.sigstore.bundle.v0.3+json
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) artifact_type: Option<String>,
+    /// As a JSON list of descriptors
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DiffArgs {
+    /// One image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    pub(crate) first: Reference,
+    /// The other image
+    pub(crate) second: Reference,
+    /// Only the images for this machine: OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<PlatformChoice>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
 }
 
 #[derive(Debug, clap::Args)]

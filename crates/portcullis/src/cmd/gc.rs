@@ -10,7 +10,7 @@ use portcullis_server::admin::{self, AdminError};
 use portcullis_server::gc::{self, GcCounts, GcHeld, GcReport, GcResult, GcStarted, GcStatus, Removal};
 
 use crate::args::GcArgs;
-use crate::cmd::ask;
+use crate::cmd::{ask, size};
 use crate::home::Home;
 use crate::output;
 
@@ -185,32 +185,4 @@ fn complaints(report: &GcReport) -> Vec<String> {
         )
     });
     held.chain(strangers).collect()
-}
-
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
-        None => format!("{bytes} bytes"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            ((1 << 20) - 1, "1023.9 KiB"),
-            (3 << 29, "1.5 GiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

@@ -159,3 +159,66 @@ fn a_tag_is_deleted_alone_and_a_manifest_with_its_tags() {
     }
     delete(&by_digest).exits(1).says("MANIFEST_UNKNOWN");
 }
+
+#[test]
+fn what_two_images_differ_in() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let [first, same, second] = ["app:1", "app:2", "app:3"].map(|name| registry.reference(&format!("demo/{name}")));
+    let other = Image::new(7, &[400_000, 6, 70]);
+    other.write_layout(&machine.dir().join("layout"), "v3");
+    machine.run(PORTCULLIS, &["push", "oci:layout:v3", &second]).ok();
+
+    machine.run(PORTCULLIS, &["diff", &first, &same]).ok().says("the same image");
+    let told = machine.run(PORTCULLIS, &["diff", &first, &second]).exits(4);
+    let [base, top] = [&image.layers[0], &image.layers[1]].map(|layer| layer.digest.to_string());
+    for text in ["linux/amd64", "layers: 1 in common", &format!("- {top}"), &format!("+ {}", other.layers[2].digest)] {
+        assert!(told.stdout.contains(text), "{text}: {told}");
+    }
+    assert!(!told.stdout.contains(&base), "what is in common is not told: {told}");
+    let json = machine.run(PORTCULLIS, &["diff", &first, &second, "--json", "--platform", "amd64"]).exits(4);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["images"][0]["platform"], "linux/amd64");
+    assert_eq!(json["images"][0]["layers"]["common"], 1);
+    assert_eq!(json["first"]["digest"], image.manifest.digest.to_string());
+    machine.run(PORTCULLIS, &["diff", &first, &second, "--platform", "arm64"]).exits(1).says("there is linux/amd64");
+}
+
+#[test]
+fn repositories_and_what_refers_to_an_image() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let listed = machine.run(PORTCULLIS, &["catalog", &registry.host()]).ok();
+    assert_eq!(listed.stdout, "demo/app\n");
+    let listed = machine.run(PORTCULLIS, &["catalog", &registry.host(), "--json", "--quiet"]).ok();
+    assert_eq!(serde_json::from_str::<Vec<String>>(&listed.stdout).unwrap(), ["demo/app"]);
+
+    let tag = registry.reference("demo/app:1");
+    machine.run(PORTCULLIS, &["referrers", &tag]).ok().says("nothing refers to");
+    // A signature, as a layout has it: listed beside the image, without a name.
+    let signature = image.referrer("application/vnd.test.signature", b"signed");
+    signature.add_to_layout(&machine.dir().join("layout"));
+    machine.run(PORTCULLIS, &["push", "oci:layout:v1", &tag]).ok();
+    machine.run(PORTCULLIS, &["referrers", &tag]).ok().says("nothing refers to");
+    machine.run(PORTCULLIS, &["push", "oci:layout:v1", &tag, "--referrers"]).ok();
+    let listed = machine.run(PORTCULLIS, &["referrers", &tag]).ok();
+    let digest = signature.manifest.digest.to_string();
+    assert!(listed.stdout.starts_with(&format!("{digest}  application/vnd.test.signature  ")), "{listed}");
+    let none = ["referrers", &tag, "--artifact-type", "application/other", "--json"];
+    assert_eq!(machine.run(PORTCULLIS, &none).ok().stdout.trim(), "[]");
+
+    // It goes along with a copy, and into a layout.
+    let copy = registry.reference("prod/app:1");
+    machine.run(PORTCULLIS, &["copy", &tag, &copy, "--referrers"]).ok();
+    machine.run(PORTCULLIS, &["referrers", &copy]).ok().says(&digest);
+    machine.run(PORTCULLIS, &["pull", &copy, "--to", "oci:out", "--referrers"]).ok();
+    machine.run(PORTCULLIS, &["push", "oci:out:1", &registry.reference("third/app:1"), "--referrers"]).ok();
+    machine.run(PORTCULLIS, &["referrers", &registry.reference("third/app:1")]).ok().says(&digest);
+    machine.run(PORTCULLIS, &["pull", &copy, "--to", "oci-archive:out.tar", "--referrers"]).ok();
+    machine
+        .run(PORTCULLIS, &["push", "oci-archive:out.tar:1", &registry.reference("fourth/app:1"), "--referrers"])
+        .ok();
+    machine.run(PORTCULLIS, &["referrers", &registry.reference("fourth/app:1")]).ok().says(&digest);
+}

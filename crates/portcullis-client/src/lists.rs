@@ -1,5 +1,7 @@
-//! Listing a repository's tags (distribution spec end-8a, end-8b): page after page, as long as the registry names a next
-//! one on itself.
+//! Lists: a repository's tags (distribution spec end-8a, end-8b), and the repositories themselves (`_catalog`, which
+//! Docker's registry brought): page after page, as long as the registry names a next one on itself.
+
+use std::str::FromStr;
 
 use http::HeaderMap;
 use http::StatusCode;
@@ -16,26 +18,48 @@ use crate::progress::Progress;
 use crate::session::Response;
 
 /// The most pages of one list that are asked for.
-pub const MAX_TAG_PAGES: usize = 4096;
+pub const MAX_LIST_PAGES: usize = 4096;
 
-/// The most tags of one repository that are taken.
-pub const MAX_TAGS: usize = 1_000_000;
+/// The most tags of one repository, or repositories of one registry, that are taken.
+pub const MAX_LISTED: usize = 1_000_000;
 
 /// The most bytes of one page. Some registries send everything in one.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a list is of: the key of its pages, and a word for messages.
+#[derive(Clone, Copy)]
+struct Of {
+    key: &'static str,
+    one: &'static str,
+}
+
+const TAGS: Of = Of { key: "tags", one: "tag" };
+const REPOSITORIES: Of = Of { key: "repositories", one: "repository" };
 
 impl Client {
     /// Lists the tags of a repository, in the registry's order, which the spec wants to be the lexical one.
     ///
     /// # Errors
     /// [`ClientError::Status`] when there is no such repository ([`ClientError::is_not_found`]);
-    /// [`ClientError::Protocol`] when the list does not end within [`MAX_TAG_PAGES`] and [`MAX_TAGS`], or goes on at
+    /// [`ClientError::Protocol`] when the list does not end within [`MAX_LIST_PAGES`] and [`MAX_LISTED`], or goes on at
     /// another origin, which the certificate is not for.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, ClientError> {
         // No `n`: some registries refuse one that is larger than their own bound.
         let endpoint = Endpoint::ListTags { repository: repository.clone(), page: Page::default() };
-        let (method, mut url) = self.session().address(&endpoint);
-        let mut tags = Vec::new();
+        self.list(&endpoint, TAGS).await
+    }
+
+    /// Lists the repositories that the registry shows to this identity.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`]: many registries do not have it, or allow it to few; else as [`Client::tags`].
+    pub async fn repositories(&self) -> Result<Vec<RepositoryName>, ClientError> {
+        self.list(&Endpoint::Catalog { page: Page::default() }, REPOSITORIES).await
+    }
+
+    async fn list<T: FromStr>(&self, endpoint: &Endpoint, of: Of) -> Result<Vec<T>, ClientError> {
+        let (method, mut url) = self.session().address(endpoint);
+        let mut listed = Vec::new();
         let mut pages = 0;
         loop {
             let mut response = self.read_from(&method, url, &HeaderMap::new(), &Progress::none()).await?;
@@ -43,14 +67,14 @@ impl Client {
                 return Err(response.into_error().await);
             }
             let body = response.whole(MAX_PAGE_BYTES).await?;
-            tags.extend(page(&body).map_err(|reason| response.fault(ProtocolFault::BadBody { reason }))?);
-            if tags.len() > MAX_TAGS {
-                return Err(response.fault(ProtocolFault::EndlessList { limit: MAX_TAGS, unit: "tags" }));
+            listed.extend(page(&body, of).map_err(|reason| response.fault(ProtocolFault::BadBody { reason }))?);
+            if listed.len() > MAX_LISTED {
+                return Err(response.fault(ProtocolFault::EndlessList { limit: MAX_LISTED, unit: of.key }));
             }
-            let Some(next) = self.next_page(&response)? else { return Ok(tags) };
+            let Some(next) = self.next_page(&response)? else { return Ok(listed) };
             pages += 1;
-            if pages == MAX_TAG_PAGES {
-                return Err(response.fault(ProtocolFault::EndlessList { limit: MAX_TAG_PAGES, unit: "pages" }));
+            if pages == MAX_LIST_PAGES {
+                return Err(response.fault(ProtocolFault::EndlessList { limit: MAX_LIST_PAGES, unit: "pages" }));
             }
             url = next;
         }
@@ -77,22 +101,22 @@ impl Client {
     }
 }
 
-/// The tags of one page. A repository without any has `null` at Distribution.
-fn page(body: &[u8]) -> Result<Vec<Tag>, String> {
+/// What one page lists. A repository without any tag has `null` at Distribution.
+fn page<T: FromStr>(body: &[u8], of: Of) -> Result<Vec<T>, String> {
     let mut body: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let tags = match body.get_mut("tags").map(Value::take) {
-        Some(Value::Array(tags)) => tags,
+    let listed = match body.get_mut(of.key).map(Value::take) {
+        Some(Value::Array(listed)) => listed,
         Some(Value::Null) => return Ok(Vec::new()),
-        _ => return Err("it has no list of tags".to_owned()),
+        _ => return Err(format!("it has no list of {}", of.key)),
     };
-    tags.iter().map(tag).collect()
+    listed.iter().map(|value| entry(value, of)).collect()
 }
 
-fn tag(value: &Value) -> Result<Tag, String> {
+fn entry<T: FromStr>(value: &Value, of: Of) -> Result<T, String> {
     let parsed = value.as_str().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| {
         let shown: String = value.to_string().chars().take(200).collect();
-        format!("{} is no tag", Visible(&shown))
+        format!("{} is no {}", Visible(&shown), of.one)
     })
 }
 
@@ -143,8 +167,13 @@ mod tests {
 
     #[test]
     fn what_a_page_holds() {
-        assert_eq!(page(br#"{"name":"a","tags":["1","b"]}"#).unwrap().len(), 2);
-        assert_eq!(page(br#"{"name":"a","tags":null}"#).unwrap(), []);
+        let tags = |body: &[u8]| page::<Tag>(body, TAGS);
+        let repositories = page::<RepositoryName>(br#"{"repositories":["a/b","c"]}"#, REPOSITORIES).unwrap();
+        assert_eq!(repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(), ["a/b", "c"]);
+        let error = page::<RepositoryName>(br#"{"repositories":["a/../b"]}"#, REPOSITORIES).unwrap_err();
+        assert!(error.contains(r#""a/../b" is no repository"#), "{error}");
+        assert_eq!(tags(br#"{"name":"a","tags":["1","b"]}"#).unwrap().len(), 2);
+        assert_eq!(tags(br#"{"name":"a","tags":null}"#).unwrap(), []);
         for (body, reason) in [
             (r#"{"name":"a"}"#, "no list of tags"),
             (r#"{"tags":{}}"#, "no list of tags"),
@@ -154,10 +183,10 @@ mod tests {
             (r#"{"tags":[""]}"#, r#""" is no tag"#),
             ("<html>", "expected value"),
         ] {
-            let error = page(body.as_bytes()).unwrap_err();
+            let error = tags(body.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{body}: {error}");
         }
-        let error = page("{\"tags\":[\"\u{202e}x\"]}".as_bytes()).unwrap_err();
+        let error = tags("{\"tags\":[\"\u{202e}x\"]}".as_bytes()).unwrap_err();
         assert!(!error.contains('\u{202e}'), "{error}");
     }
 }
