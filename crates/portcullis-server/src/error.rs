@@ -269,7 +269,8 @@ fn phrase(status: StatusCode, message: &str) -> Option<ReasonPhrase> {
     ReasonPhrase::try_from(text.chars().map(visible).take(MAX_PHRASE).collect::<String>()).ok()
 }
 
-fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
+/// Status and code for a request line that is no endpoint.
+pub fn route_status(error: &RouteError) -> (StatusCode, ErrorCode) {
     match error {
         RouteError::NotFound => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
         RouteError::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),

@@ -61,9 +61,10 @@ use tokio::sync::Semaphore;
 
 pub use config::{Config, Gc, Limits, MissingChildren, Mode, TEMPLATE};
 pub use document::Problem;
+pub use error::route_status;
 pub use events::audit::AuditTo;
 pub use events::clients::SeenClient;
-pub use policy::{Action, Caller, Policy, RuleVerdict};
+pub use policy::{Action, Caller, Policy, RepositoryGlob, RuleVerdict};
 pub use portcullis_tls::ClientAuth;
 pub use question::{Answer, Question, TrustVerdict, ask};
 pub use refusals::{PresentVerdict, SeenRefusal, Why};

@@ -63,9 +63,18 @@ struct Rule {
     actions: Vec<Action>,
 }
 
-/// `*` stands for one path component, or a part of one; `**` for any number of components.
+/// A pattern for repositories: `*` stands for one path component, or a part of one; `**` for any number of components.
+///
+/// ```
+/// use portcullis_server::RepositoryGlob;
+///
+/// let glob = RepositoryGlob::parse("team/*").ok_or("no pattern")?;
+/// assert!(glob.matches(&"team/app".parse()?));
+/// assert!(!glob.matches(&"team/app/cache".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RepositoryGlob(Pattern);
+pub struct RepositoryGlob(Pattern);
 
 impl Action {
     /// Each of them.
@@ -210,7 +219,8 @@ impl Rule {
 }
 
 impl RepositoryGlob {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// `None`: no repository's name could look like this.
+    pub fn parse(text: &str) -> Option<Self> {
         let pattern = Pattern::new(text, '/')?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-*".contains(c);
         let fits = |component: &str| !component.is_empty() && component.chars().all(allowed);
@@ -218,7 +228,8 @@ impl RepositoryGlob {
         all_fit.then_some(Self(pattern))
     }
 
-    pub(crate) fn matches(&self, repository: &RepositoryName) -> bool {
+    /// Whether it takes this repository in.
+    pub fn matches(&self, repository: &RepositoryName) -> bool {
         self.0.matches(repository.as_str())
     }
 

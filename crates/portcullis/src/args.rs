@@ -6,6 +6,7 @@ mod cert;
 mod config;
 mod doctor;
 mod fsck;
+mod gateway;
 mod install;
 mod policy;
 mod serve;
@@ -22,6 +23,7 @@ pub(crate) use cert::{
 pub(crate) use config::{ConfigCommand, ConfigImportArgs};
 pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
+pub(crate) use gateway::GatewayArgs;
 pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Delete a tag, or a manifest with all its tags
     Delete(DeleteArgs),
+    /// Stand in for a registry on this machine's loopback, for programs without client certificates
+    Gateway(GatewayArgs),
     /// Renew the server's certificate and the revocation list where they are due, for a timer beside `serve`
     Maintain(MaintainArgs),
     /// Collect garbage now: what no manifest names any more

@@ -10,6 +10,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fsck;
+pub(crate) mod gateway;
 pub(crate) mod gc;
 pub(crate) mod install;
 pub(crate) mod maintain;

@@ -3,6 +3,7 @@
 mod args;
 mod cmd;
 mod exit;
+mod gateway;
 mod home;
 mod listen;
 mod names;
@@ -53,6 +54,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Referrers(args) => cmd::referrers::run(&args),
         Command::Diff(args) => cmd::diff::run(&args),
         Command::Delete(args) => cmd::delete::run(&args),
+        Command::Gateway(args) => cmd::gateway::run(&args),
         Command::Maintain(args) => cmd::maintain::run(&args),
         Command::Gc(args) => cmd::gc::run(&args),
         Command::Status(args) => cmd::status::run(&args),

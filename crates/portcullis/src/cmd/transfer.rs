@@ -62,7 +62,8 @@ pub(crate) fn progress(args: &ClientArgs) -> Progress {
     })
 }
 
-fn options(args: &ClientArgs) -> ClientOptions {
+/// How the registry is reached, by what was typed.
+pub(crate) fn options(args: &ClientArgs) -> ClientOptions {
     let profile = match args.engine {
         ProfileWord::DockerDocs => EngineProfile::DOCKER_DOCS,
         ProfileWord::Podman => EngineProfile::PODMAN,

@@ -30,6 +30,7 @@ mod failing_disk;
 mod fixture;
 mod fsck;
 mod full_disk;
+mod gateway;
 mod gc;
 mod hints;
 mod kill9;
