@@ -8,7 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_oci::RegistryHost;
+use reqwest::Url;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::time::timeout;
@@ -23,16 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_READS: usize = 16;
 
 /// The refusal that a handshake with this configuration ends in, if it does.
-pub(crate) async fn listen(host: &RegistryHost, tls: &Arc<ClientConfig>, connect: Duration) -> Option<Failure> {
-    let (host, tls) = (host.clone(), Arc::clone(tls));
-    let heard = timeout(connect + PATIENCE, blocking(move || handshake(&host, tls, connect))).await;
+pub(crate) async fn listen(base: &Url, tls: &Arc<ClientConfig>, connect: Duration) -> Option<Failure> {
+    let (host, port) = (base.host_str()?, base.port_or_known_default()?);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let tls = Arc::clone(tls);
+    let heard = timeout(connect + PATIENCE, blocking(move || handshake(&host, port, tls, connect))).await;
     let failure = Failure::of(&heard.ok()?.err()?);
     failure.is_about_identity().then_some(failure)
 }
 
-fn handshake(host: &RegistryHost, tls: Arc<ClientConfig>, connect: Duration) -> io::Result<()> {
-    let name = ServerName::try_from(host.server_name().to_owned()).map_err(io::Error::other)?;
-    let mut tcp = connect_any(host, connect)?;
+fn handshake(host: &str, port: u16, tls: Arc<ClientConfig>, connect: Duration) -> io::Result<()> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let mut tcp = connect_any(host, port, connect)?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_write_timeout(Some(PATIENCE))?;
     let mut tls = ClientConnection::new(tls, name).map_err(io::Error::other)?;
@@ -48,9 +50,9 @@ fn handshake(host: &RegistryHost, tls: Arc<ClientConfig>, connect: Duration) -> 
     Ok(())
 }
 
-fn connect_any(host: &RegistryHost, connect: Duration) -> io::Result<TcpStream> {
+fn connect_any(host: &str, port: u16, connect: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in (host.server_name(), host.port_or_default()).to_socket_addrs()? {
+    for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, connect) {
             Ok(tcp) => return Ok(tcp),
             Err(error) => last = error,

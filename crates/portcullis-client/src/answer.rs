@@ -77,7 +77,7 @@ impl Answer {
                 "put a client certificate the registry trusts beside its key, as NAME.cert and NAME.key, into the registry's certificate directory",
             ),
             401 if self.wants_login() => {
-                Some("the registry wants a login (user name or token); this client has certificates only")
+                Some("the registry wants a user name and a password, or other ones: `portcullis login HOST` keeps them")
             }
             401 | 495 | 496 => Some("use a client certificate that the registry trusts"),
             403 => Some("the registry knows this certificate but its policy does not allow this: ask who runs it"),

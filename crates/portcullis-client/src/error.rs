@@ -12,6 +12,7 @@ use portcullis_tls::TlsError;
 
 use crate::answer::Answer;
 use crate::archive::ArchiveFault;
+use crate::credentials::{AuthFileFault, HelperFault};
 use crate::refusal::{Attempt, Failure};
 
 /// Why an operation failed.
@@ -41,6 +42,22 @@ pub enum ClientError {
     HttpsProxy {
         /// The registry.
         host: RegistryHost,
+    },
+    /// A file that holds credentials cannot be used.
+    #[error("the auth file {path}: {fault}", path = path.display())]
+    AuthFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        fault: AuthFileFault,
+    },
+    /// A credential helper is of no use.
+    #[error("the credential helper {name:?} {fault}")]
+    Helper {
+        /// Its name, without `docker-credential-`.
+        name: String,
+        /// Why not.
+        fault: HelperFault,
     },
     /// The host is one that a URL would take for another. Nothing was sent.
     #[error("{host} is not a host that can be connected to: write an address in full, as four decimal numbers")]
@@ -278,6 +295,12 @@ pub enum ProtocolFault {
     ForeignUpload {
         /// The origin.
         origin: String,
+    },
+    /// The registry names a token server that a credential must not be sent to. Nothing was sent there.
+    #[error("the registry names a token server that is no https address without a user name: {}", Visible(realm))]
+    UnsafeRealm {
+        /// The address, cut.
+        realm: String,
     },
     /// A list goes on at another origin. The certificate is for the registry's origin only, so it is not followed.
     #[error(

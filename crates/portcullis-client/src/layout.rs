@@ -320,7 +320,7 @@ fn empty_index_map() -> Map<String, Value> {
 }
 
 /// One writer of an index at a time. It takes milliseconds, so whoever holds the lock for longer hangs.
-fn lock(marker: &Path) -> io::Result<File> {
+pub(crate) fn lock(marker: &Path) -> io::Result<File> {
     const PAUSE: Duration = Duration::from_millis(50);
     const ATTEMPTS: u32 = 600;
     let file = File::open(marker)?;

@@ -3,7 +3,6 @@
 
 use std::str::FromStr;
 
-use http::HeaderMap;
 use http::StatusCode;
 use http::header::LINK;
 use portcullis_certs::Visible;
@@ -13,8 +12,8 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::Client;
+use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
-use crate::progress::Progress;
 use crate::session::Response;
 
 /// The most pages of one list that are asked for.
@@ -58,11 +57,12 @@ impl Client {
     }
 
     async fn list<T: FromStr>(&self, endpoint: &Endpoint, of: Of) -> Result<Vec<T>, ClientError> {
-        let (method, mut url) = self.session().address(endpoint);
+        let mut url = self.session().address(endpoint).1;
+        let scopes = Scopes::of(endpoint);
         let mut listed = Vec::new();
         let mut pages = 0;
         loop {
-            let mut response = self.read_from(&method, url, &HeaderMap::new(), &Progress::none()).await?;
+            let mut response = self.read_page(&url, &scopes).await?;
             if response.status() != StatusCode::OK {
                 return Err(response.into_error().await);
             }

@@ -8,6 +8,7 @@ use portcullis_oci::{
 };
 
 use crate::Client;
+use crate::auth::Scopes;
 use crate::error::{ClientError, DigestMismatch, ProtocolFault};
 use crate::progress::Progress;
 use crate::session::Response;
@@ -126,7 +127,7 @@ impl Client {
         if let Ok(value) = HeaderValue::from_str(media_type) {
             headers.insert(CONTENT_TYPE, value);
         }
-        let response = self.session().write(&method, &url, headers, bytes.clone()).await?;
+        let response = self.write(&method, &url, headers, bytes.clone(), &Scopes::of(&endpoint)).await?;
         if !response.status().is_success() {
             return Err(response.into_error().await);
         }
@@ -146,7 +147,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let endpoint = Endpoint::DeleteManifest { repository: repository.clone(), reference: reference.clone() };
         let (method, url) = self.session().address(&endpoint);
-        let response = self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await?;
+        let response = self.write(&method, &url, HeaderMap::new(), Bytes::new(), &Scopes::of(&endpoint)).await?;
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use portcullis_certs::{CertsLocation, EngineProfile};
 use portcullis_tls::Roots;
 
+use crate::credentials::Credentials;
+
 /// How to reach a registry.
 ///
 /// ```
@@ -23,6 +25,10 @@ pub struct ClientOptions {
     pub certs: CertsChoice,
     /// How the directory's roots and the system's go together; merged by default.
     pub roots: Roots,
+    /// Whether the registry is spoken to over TLS; it is, by default, on loopback too.
+    pub transport: Transport,
+    /// What a registry is shown that wants more than a certificate; by default what the user's auth files have.
+    pub credentials: Credentials,
     /// The deadlines.
     pub timeouts: Timeouts,
     /// How often a read is repeated.
@@ -36,6 +42,17 @@ pub struct CertsChoice {
     pub profile: EngineProfile,
     /// Where the directory is; where the engine looks for it by default.
     pub location: Location,
+}
+
+/// How a registry is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTPS, and nothing else: no fallback, no exception for loopback.
+    #[default]
+    Tls,
+    /// HTTP without TLS: everybody on the way reads and changes what is sent, credentials too. No certificate directory is
+    /// read. Redirects and token servers may then be plain as well.
+    PlainHttp,
 }
 
 /// Where a registry's certificate directory is.
@@ -82,6 +99,8 @@ impl Default for ClientOptions {
         Self {
             certs: CertsChoice::default(),
             roots: Roots::Merge,
+            transport: Transport::Tls,
+            credentials: Credentials::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
         }
@@ -118,7 +137,9 @@ impl ClientOptions {
             Location::HostDirectory(_) => Location::Search,
             other => other.clone(),
         };
-        Self { certs: CertsChoice { profile: self.certs.profile, location }, ..self.clone() }
+        let certs = CertsChoice { profile: self.certs.profile, location };
+        // A credential is the registry's. Whatever else the host wants is not given.
+        Self { certs, credentials: Credentials::Anonymous, ..self.clone() }
     }
 }
 

@@ -2,16 +2,16 @@
 //! the tag that stands in where a registry does not know the API (Distribution 2).
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
 use portcullis_oci::route::Page;
 use portcullis_oci::{
     Content, Descriptor, Digest, Endpoint, Manifest, ManifestReference, RepositoryName, Tag, manifest, media,
 };
 
 use crate::Client;
+use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
-use crate::progress::Progress;
 
 /// The most referrers of one manifest that are taken.
 pub const MAX_REFERRERS: usize = 10_000;
@@ -37,10 +37,11 @@ impl Client {
             artifact_type: artifact_type.map(str::to_owned),
             page: Page::default(),
         };
-        let (method, mut url) = self.session().address(&endpoint);
+        let mut url = self.session().address(&endpoint).1;
+        let scopes = Scopes::of(&endpoint);
         let mut referrers = Vec::new();
         for _ in 0..MAX_PAGES {
-            let mut response = self.read_from(&method, url, &HeaderMap::new(), &Progress::none()).await?;
+            let mut response = self.read_page(&url, &scopes).await?;
             if response.status() == StatusCode::NOT_FOUND {
                 referrers = self.tagged_referrers(repository, digest).await?.map_or_else(Vec::new, |list| list.listed);
                 break;

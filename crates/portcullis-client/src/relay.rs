@@ -19,6 +19,7 @@ use reqwest::Url;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::answer::Answer;
+use crate::auth::{Ask, Scopes};
 use crate::error::ClientError;
 use crate::progress::Progress;
 use crate::refusal::{Failure, Wait};
@@ -39,7 +40,10 @@ pub enum RelayTo<'a> {
 
 /// The head of the registry's answer, whatever its status, with the body still to come.
 #[derive(Debug)]
-pub struct Relayed(Response);
+pub struct Relayed {
+    response: Response,
+    scopes: Scopes,
+}
 
 /// The body of an answer, as it comes. Each wait for its next bytes has a deadline ([`crate::Timeouts::idle`]).
 #[derive(Debug)]
@@ -64,7 +68,10 @@ impl Client {
         to: RelayTo<'_>,
         headers: &HeaderMap,
     ) -> Result<Relayed, ClientError> {
-        self.read_from(method, self.target(to), headers, &Progress::none()).await.map(Relayed)
+        let (url, scopes, progress) = (self.target(to), to.scopes(), Progress::none());
+        let ask = Ask { method, url: &url, headers, scopes: &scopes, progress: &progress };
+        let response = self.read_from(ask).await?;
+        Ok(Relayed { response, scopes })
     }
 
     /// Sends any other request on, once, with its body as it comes.
@@ -82,9 +89,10 @@ impl Client {
         B: Body<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let url = self.target(to);
+        let (url, scopes) = (self.target(to), to.scopes());
         if body.is_end_stream() {
-            return self.session().write(method, &url, headers, Bytes::new()).await.map(Relayed);
+            let response = self.write(method, &url, headers, Bytes::new(), &scopes).await?;
+            return Ok(Relayed { response, scopes });
         }
         if let Some(length) = body.size_hint().exact() {
             // Some registries refuse a body in chunks.
@@ -92,7 +100,9 @@ impl Client {
         }
         let activity = Arc::new(Activity::new());
         let body = reqwest::Body::wrap(Outgoing { body, activity: Arc::clone(&activity) });
-        self.session().write_streaming(method, &url, headers, body, &activity).await.map(Relayed)
+        let headers = self.headers_for(headers, &scopes).await?;
+        let response = self.session().write_streaming(method, &url, headers, body, &activity).await?;
+        Ok(Relayed { response, scopes })
     }
 
     /// Where the registry wants an upload to go on, by the `Location` of this answer.
@@ -100,12 +110,12 @@ impl Client {
     /// # Errors
     /// There is none, or it is on another origin, which the certificate is not for.
     pub fn relayed_upload(&self, answer: &Relayed) -> Result<UploadLocation, ClientError> {
-        self.upload_location(&answer.0)
+        self.upload_location(&answer.response, answer.scopes.clone())
     }
 
     /// Path and query of what the `Location` of this answer names, if that is on this registry.
     pub fn relayed_location(&self, answer: &Relayed) -> Option<String> {
-        location(&answer.0).ok().filter(|url| self.session().owns(url)).map(|url| path_and_query(&url))
+        location(&answer.response).ok().filter(|url| self.session().owns(url)).map(|url| path_and_query(&url))
     }
 
     /// Path and query of the next page of a list, by the `Link` of this answer; `None` where the list ends.
@@ -113,7 +123,7 @@ impl Client {
     /// # Errors
     /// It is on another origin, which the certificate is not for, or cannot be understood.
     pub fn relayed_next_page(&self, answer: &Relayed) -> Result<Option<String>, ClientError> {
-        Ok(self.next_page(&answer.0)?.map(|url| path_and_query(&url)))
+        Ok(self.next_page(&answer.response)?.map(|url| path_and_query(&url)))
     }
 
     fn target(&self, to: RelayTo<'_>) -> Url {
@@ -130,26 +140,35 @@ impl Client {
     }
 }
 
+impl RelayTo<'_> {
+    fn scopes(self) -> Scopes {
+        match self {
+            Self::Endpoint(endpoint) | Self::Page(endpoint, _) => Scopes::of(endpoint),
+            Self::Upload(location, _) => location.scopes().clone(),
+        }
+    }
+}
+
 impl Relayed {
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.0.status()
+        self.response.status()
     }
 
     /// The headers, all of them.
     pub fn headers(&self) -> &HeaderMap {
-        self.0.all_headers()
+        self.response.all_headers()
     }
 
     /// The body.
     pub fn into_body(self) -> RelayedBody {
-        let (body, host, idle) = self.0.into_body();
+        let (body, host, idle) = self.response.into_body();
         RelayedBody { body, host, idle, deadline: Box::pin(sleep(idle)), waiting: false }
     }
 
     /// Status and text of an answer that is handled here; the beginning of its body is read.
     pub async fn into_answer(self) -> Answer {
-        self.0.into_answer().await
+        self.response.into_answer().await
     }
 }
 

@@ -20,10 +20,13 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::alert;
 use crate::answer::{self, Answer};
 use crate::error::{ClientError, ProtocolFault};
-use crate::options::{ClientOptions, Retries, Timeouts};
+use crate::options::{ClientOptions, Retries, Timeouts, Transport};
 use crate::progress::{Event, Progress};
 use crate::refusal::{Failure, Wait};
 use crate::resolver::SystemResolver;
+
+const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
+const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 
 const USER_AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
 
@@ -69,11 +72,12 @@ pub(crate) struct Activity {
 impl Session {
     pub(crate) fn open(
         host: &RegistryHost,
+        transport: Transport,
         roots: &[Certificate],
         pair: Option<&ClientPair>,
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
-        let base = base_url(host).ok_or_else(|| ClientError::Host { host: host.clone() })?;
+        let base = base_url(host, transport).ok_or_else(|| ClientError::Host { host: host.clone() })?;
         let proxy = proxy_for(&base);
         // reqwest speaks TLS to a proxy with an https address, and does so with the registry's TLS configuration: the
         // proxy could ask for the client certificate and would be trusted by the registry's CA (reqwest 0.13.5
@@ -83,10 +87,11 @@ impl Session {
         }
         let tls = client_config(roots, options.roots, pair)
             .map_err(|source| ClientError::Tls { host: host.clone(), source: Box::new(source) })?;
-        let direct = proxy.is_none().then(|| Arc::new(tls.clone()));
+        let is_direct = proxy.is_none() && transport == Transport::Tls;
+        let direct = is_direct.then(|| Arc::new(tls.clone()));
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .https_only(true)
+            .https_only(transport == Transport::Tls)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .dns_resolver(Arc::new(SystemResolver))
@@ -97,10 +102,6 @@ impl Session {
         let pair = pair.map(|pair| pair.name.clone());
         let (host, timeouts, retries) = (host.clone(), options.timeouts, options.retries);
         Ok(Self { http, direct, host, base, pair, timeouts, retries })
-    }
-
-    pub(crate) fn host(&self) -> &RegistryHost {
-        &self.host
     }
 
     pub(crate) fn pair(&self) -> Option<&str> {
@@ -161,7 +162,7 @@ impl Session {
 
     /// The refusal behind a connection that was closed without one, if there is.
     pub(crate) async fn listen_for_alert(&self) -> Option<Failure> {
-        alert::listen(&self.host, self.direct.as_ref()?, self.timeouts.connect).await
+        alert::listen(&self.base, self.direct.as_ref()?, self.timeouts.connect).await
     }
 
     /// A request that changes something, sent once. The body is whole, so the answer may take as long as a commit.
@@ -345,9 +346,16 @@ impl Activity {
 
 /// `None` when the URL standard takes the host for another one: it reads `127.1` and `0177.0.0.1` as 127.0.0.1, whose
 /// certificate directory would be a different one, and takes no `a.1` at all.
-fn base_url(host: &RegistryHost) -> Option<Url> {
-    let url = Url::parse(&format!("https://{host}/")).ok()?;
-    let same = host.host().starts_with('[') || url.host_str()?.eq_ignore_ascii_case(host.host());
+fn base_url(host: &RegistryHost, transport: Transport) -> Option<Url> {
+    let scheme = match transport {
+        Transport::Tls => "https",
+        Transport::PlainHttp => "http",
+    };
+    // Docker Hub's registry is behind another name than its images (docker/cli `registry.DefaultV2Registry`).
+    let authority = if DOCKER_HUB.contains(&host.as_str()) { DOCKER_HUB_REGISTRY } else { host.as_str() };
+    let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
+    let same =
+        host.host().starts_with('[') || authority != host.as_str() || url.host_str()?.eq_ignore_ascii_case(host.host());
     same.then_some(url)
 }
 
@@ -369,19 +377,21 @@ mod tests {
     fn the_origin_is_https_and_the_host_as_typed() {
         for (host, url) in [
             ("registry.test", "https://registry.test/"),
+            ("docker.io", "https://registry-1.docker.io/"),
+            ("docker.io:5000", "https://docker.io:5000/"),
             ("Registry.Test:5443", "https://registry.test:5443/"),
             ("registry.test:443", "https://registry.test/"),
             ("10.77.0.1:5000", "https://10.77.0.1:5000/"),
             ("[fd00:0:0::1]:5000", "https://[fd00::1]:5000/"),
         ] {
-            assert_eq!(base_url(&host.parse().unwrap()).unwrap().as_str(), url, "{host}");
+            assert_eq!(base_url(&host.parse().unwrap(), Transport::Tls).unwrap().as_str(), url, "{host}");
         }
     }
 
     #[test]
     fn a_host_that_a_url_takes_for_another_is_refused() {
         for host in ["127.1:5000", "0177.0.0.1:5000", "0x7f.0.0.1:5000", "a.1:5000", "1.2.3.4.5:80"] {
-            assert!(base_url(&host.parse().unwrap()).is_none(), "{host}");
+            assert!(base_url(&host.parse().unwrap(), Transport::Tls).is_none(), "{host}");
         }
     }
 }

@@ -19,6 +19,7 @@ use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
 use reqwest::Url;
 use tokio::sync::mpsc;
 
+use crate::auth::Scopes;
 use crate::blobs::BlobReader;
 use crate::error::{BlobFault, ClientError, ProtocolFault};
 use crate::manifests::check_stored;
@@ -35,7 +36,10 @@ const PIECES_RELAYED: usize = 8;
 
 /// Where the registry wants an upload to go on. Its state is in it, so each answer replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UploadLocation(Url);
+pub struct UploadLocation {
+    url: Url,
+    scopes: Scopes,
+}
 
 /// What the registry makes of the wish to mount a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +67,17 @@ enum UploadError<F> {
 
 impl UploadLocation {
     pub(crate) fn url(&self) -> &Url {
-        &self.0
+        &self.url
+    }
+
+    /// What a request for it needs.
+    pub(crate) fn scopes(&self) -> &Scopes {
+        &self.scopes
     }
 
     /// Where the upload is finished (distribution spec end-6).
     pub(crate) fn finishing(&self, digest: &Digest) -> Url {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         url
     }
@@ -86,7 +95,7 @@ impl Client {
         if response.status() != StatusCode::ACCEPTED {
             return Err(response.into_error().await);
         }
-        self.upload_location(&response)
+        self.upload_location(&response, Scopes::push(repository))
     }
 
     /// Asks the registry to take a blob over from another of its repositories (distribution spec end-11). Never repeated.
@@ -100,7 +109,7 @@ impl Client {
         let response = self.post_upload(repository, start).await?;
         match response.status() {
             StatusCode::CREATED => check_blob(&response, digest).map(|()| Mount::Done),
-            StatusCode::ACCEPTED => self.upload_location(&response).map(Mount::Declined),
+            StatusCode::ACCEPTED => self.upload_location(&response, Scopes::push(repository)).map(Mount::Declined),
             _ => Err(response.into_error().await),
         }
     }
@@ -130,7 +139,7 @@ impl Client {
 
     /// Gives an upload up, so that the registry need not keep what it has of it.
     pub async fn cancel_upload(&self, upload: &UploadLocation) -> Result<(), ClientError> {
-        let response = self.session().write(&Method::DELETE, &upload.0, HeaderMap::new(), Bytes::new()).await?;
+        let response = self.write(&Method::DELETE, &upload.url, HeaderMap::new(), Bytes::new(), &upload.scopes).await?;
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 
@@ -161,16 +170,16 @@ impl Client {
     async fn post_upload(&self, repository: &RepositoryName, start: UploadStart) -> Result<Response, ClientError> {
         let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
         let (method, url) = self.session().address(&endpoint);
-        self.session().write(&method, &url, HeaderMap::new(), Bytes::new()).await
+        self.write(&method, &url, HeaderMap::new(), Bytes::new(), &Scopes::of(&endpoint)).await
     }
 
-    pub(crate) fn upload_location(&self, response: &Response) -> Result<UploadLocation, ClientError> {
+    pub(crate) fn upload_location(&self, response: &Response, scopes: Scopes) -> Result<UploadLocation, ClientError> {
         let target = location(response)?;
         if !self.session().owns(&target) {
             let origin = target.origin().ascii_serialization();
             return Err(response.fault(ProtocolFault::ForeignUpload { origin }));
         }
-        Ok(UploadLocation(target))
+        Ok(UploadLocation { url: target, scopes })
     }
 
     async fn send<F: Send + 'static>(
@@ -195,6 +204,7 @@ impl Client {
         let body =
             Pieces { source: pieces, left, digest, activity: moving, fault: failing, progress: progress.clone() };
         let body = reqwest::Body::wrap(body);
+        let headers = self.headers_for(headers, &upload.scopes).await.map_err(UploadError::Client)?;
         let sent = self.session().write_streaming(&Method::PUT, &url, headers, body, &activity).await;
         if let Some(fault) = fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(UploadError::Source(fault));

@@ -34,7 +34,7 @@ fn an_image_goes_there_and_comes_back() {
         stranger.write_pair(&registry.certs(), "10-stranger");
         registry.pki.good.write_pair(&registry.certs(), "2-good");
         let client = registry.connect().await.unwrap();
-        assert_eq!(client.pair_used(), Some("2-good"));
+        assert_eq!(client.pair_used().as_deref(), Some("2-good"));
 
         let image = Image::new(&[&noise(1, 5_000_000), b"small", b""]);
         let layout = LayoutDir::create(&registry.dir.path().join("out")).unwrap();

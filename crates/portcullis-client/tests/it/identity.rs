@@ -28,7 +28,7 @@ async fn a_pair_refused_in_tls_makes_way_for_the_next() {
             bad.write_pair(&site.certs(), "10");
             pki.good.write_pair(&site.certs(), "2");
             let client = site.client().await;
-            assert_eq!(client.pair_used(), Some("2"), "{version:?} {alpn:?}");
+            assert_eq!(client.pair_used().as_deref(), Some("2"), "{version:?} {alpn:?}");
             assert_eq!(site.stub.presented(), ["bad", "good"], "{version:?} {alpn:?}");
             assert_eq!(site.stub.pairs(), ["good"]);
         }
@@ -42,7 +42,7 @@ async fn the_first_pair_that_is_taken_is_used() {
     let site = Site::without_pair(&pki, pki.tls().accept("also", &also_good)).await;
     also_good.write_pair(&site.certs(), "a");
     pki.good.write_pair(&site.certs(), "B");
-    assert_eq!(site.client().await.pair_used(), Some("B"));
+    assert_eq!(site.client().await.pair_used().as_deref(), Some("B"));
     assert_eq!(site.stub.presented(), ["good"]);
 }
 
@@ -111,7 +111,7 @@ async fn without_a_pair_an_open_registry_is_used_without() {
     let mut tls = pki.tls();
     tls.mandatory = false;
     let site = Site::without_pair(&pki, tls).await;
-    assert_eq!(site.client().await.pair_used(), None);
+    assert_eq!(site.client().await.pair_used().as_deref(), None);
     assert_eq!(site.stub.pairs(), ["nobody"]);
 }
 
@@ -121,7 +121,7 @@ async fn an_authentication_answer_makes_way_for_the_next() {
         let site = two_pairs().await;
         let body = if status == 400 { NGINX } else { "" };
         site.stub.rule(move |seen| (seen.pair.as_deref() == Some("a")).then(|| reply(status, body)));
-        assert_eq!(site.client().await.pair_used(), Some("b"), "{status}");
+        assert_eq!(site.client().await.pair_used().as_deref(), Some("b"), "{status}");
         assert_eq!(site.stub.pairs(), ["a", "b"], "{status}");
     }
 }
@@ -173,7 +173,7 @@ async fn a_server_in_trouble_is_asked_again_and_is_no_refusal() {
         let before = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         (before < 3).then(|| reply(503, "starting"))
     });
-    assert_eq!(site.client().await.pair_used(), Some("b"));
+    assert_eq!(site.client().await.pair_used().as_deref(), Some("b"));
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_connection_closed_without_a_word_makes_way_for_the_next() {
         let site = Site::without_pair(&pki, tls).await;
         a.write_pair(&site.certs(), "a");
         b.write_pair(&site.certs(), "b");
-        assert_eq!(site.client().await.pair_used(), Some("b"), "{alpn:?}");
+        assert_eq!(site.client().await.pair_used().as_deref(), Some("b"), "{alpn:?}");
     }
 }
 
@@ -210,7 +210,7 @@ async fn a_rude_server_is_understood() {
             assert!(matches!(refusal, Refusal::Handshake(Failure::CertificateExpired)), "{alpn:?} {error}");
         }
         pki.good.write_pair(&site.certs(), "b");
-        assert_eq!(site.client().await.pair_used(), Some("b"), "{alpn:?}");
+        assert_eq!(site.client().await.pair_used().as_deref(), Some("b"), "{alpn:?}");
     }
 }
 
@@ -308,7 +308,7 @@ async fn a_directory_of_its_own_can_be_named() {
     let site = Site::good().await;
     let mut options = site.options();
     options.certs.location = Location::HostDirectory(site.certs());
-    assert_eq!(Client::connect(&site.host, &options).await.unwrap().pair_used(), Some("good"));
+    assert_eq!(Client::connect(&site.host, &options).await.unwrap().pair_used().as_deref(), Some("good"));
 }
 
 /// A registry that knows the pairs `a` and `b`, which are both in its directory.

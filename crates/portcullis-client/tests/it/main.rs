@@ -2,6 +2,7 @@
 //! Debian's `docker-registry`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod auth;
 mod copy;
 mod distribution;
 mod download;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_client::{
-    CertsChoice, Client, ClientError, ClientOptions, Event, LayoutDir, Location, Progress, Retries,
+    CertsChoice, Client, ClientError, ClientOptions, Credentials, Event, LayoutDir, Location, Progress, Retries,
 };
 use portcullis_oci::{Reference, RegistryHost};
 use portcullis_testkit::pki::{Authority, Pair};
@@ -100,11 +100,12 @@ impl Site {
     }
 }
 
-/// Impatient, so that a test of a retry takes no time, and without this machine's roots.
+/// Impatient, so that a test of a retry takes no time, and without this machine's roots and this user's passwords.
 pub(crate) fn options() -> ClientOptions {
     ClientOptions {
         certs: CertsChoice::default(),
         roots: Roots::Only,
+        credentials: Credentials::Anonymous,
         retries: Retries { limit: 3, pause: Duration::from_millis(1), max_pause: Duration::from_millis(5) },
         ..ClientOptions::default()
     }

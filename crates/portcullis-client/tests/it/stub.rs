@@ -34,6 +34,9 @@ pub(crate) struct Seen {
     /// The name under which [`TlsSetup`] knows the client certificate.
     pub(crate) pair: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) authorization: Option<String>,
+    /// The body of a form.
+    pub(crate) form: Option<String>,
     pub(crate) version: http::Version,
 }
 
@@ -269,22 +272,42 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) 
 
 async fn answer(shared: &Shared, pair: Option<String>, request: Request<Incoming>) -> Reply {
     let target = request.uri().path_and_query().unwrap().to_string();
-    let range = request.headers().get("range").map(|value| value.to_str().unwrap().to_owned());
-    let seen = Seen { method: request.method().clone(), target, pair, range, version: request.version() };
+    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let (range, authorization) = (header("range"), header("authorization"));
+    let is_form = header("content-type").is_some_and(|value| value == "application/x-www-form-urlencoded");
+    let (method, version) = (request.method().clone(), request.version());
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().map(str::to_owned);
+    let mut seen = Seen { method, target, pair, range, authorization, form: None, version };
+    let request = if is_form {
+        seen.form = Some(String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap());
+        None
+    } else {
+        Some(request)
+    };
     shared.log.lock().unwrap().push(seen.clone());
     let ruled = shared.rules.lock().unwrap().iter().find_map(|rule| rule(&seen));
     if let Some(reply) = ruled {
         if reply.extensions().get::<Never>().is_some() {
             std::future::pending::<()>().await;
         }
+        if let Some(request) = request {
+            tokio::spawn(linger(request.into_body()));
+        }
         return reply;
     }
-    let path = request.uri().path().to_owned();
-    let query = request.uri().query().map(str::to_owned);
+    let Some(request) = request else { return reply(404, "no form here") };
     match Endpoint::parse(&seen.method, &path, query.as_deref()) {
         Ok(endpoint) => serve(shared, &seen, endpoint, request).await,
         Err(error) => reply(404, error.to_string()),
     }
+}
+
+/// An answer that comes before the end of the body is lost where the server closes at once: the reset overtakes it. nginx
+/// (`lingering_close`), Go and our own server read on for a while.
+async fn linger(mut body: Incoming) {
+    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
+    drop(tokio::time::timeout(Duration::from_millis(500), reading).await);
 }
 
 async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Request<Incoming>) -> Reply {

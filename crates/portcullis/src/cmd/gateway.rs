@@ -54,7 +54,7 @@ fn say(args: &GatewayArgs, listener: &Listener, registry: &Registry) {
     let image = format!("{}:1", repository(args));
     let pair = client
         .pair_used()
-        .map_or_else(|| "without a client certificate".to_owned(), |pair| format!("with {}.cert", Visible(pair)));
+        .map_or_else(|| "without a client certificate".to_owned(), |pair| format!("with {}.cert", Visible(&pair)));
     let doing = match (args.push, args.delete) {
         (false, false) => "read-only",
         (true, false) => "pull and push",

@@ -98,7 +98,7 @@ pub(super) fn prove(host: &RegistryHost, directory: &Path) -> anyhow::Result<()>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(Client::connect(host, &options)) {
         Ok(client) => {
-            output::line(&format!("{host} lets {} in", client.pair_used().unwrap_or("everybody")));
+            output::line(&format!("{host} lets {} in", client.pair_used().as_deref().unwrap_or("everybody")));
             Ok(())
         }
         Err(ref error @ ClientError::Connection { ref failure, .. }) if is_out_of_reach(failure) => {
