@@ -160,7 +160,10 @@ impl Server {
         let generations = Generations::start(&config).map_err(|problems| ServerError::Trust { problems })?;
         let store = open_store(&config)?;
         let events = Arc::new(Events::new(open_audit(&config.audit, output)?));
-        Ok(Self { config, store, generations: Arc::new(generations.telling(events)) })
+        let generations = generations.telling(events);
+        // The lock may have been waited for, and somebody be denied since. What is refused is in the log.
+        let _ = generations.refresh();
+        Ok(Self { config, store, generations: Arc::new(generations) })
     }
 
     /// Loads and checks everything a start would, without touching the data. What comes back is worth knowing and keeps

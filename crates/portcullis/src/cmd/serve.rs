@@ -1,7 +1,6 @@
 //! `portcullis serve`: the registry, from a config file.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -11,7 +10,8 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 use crate::args::ServeArgs;
 use crate::home::{Home, program};
-use crate::{listen, output, signals};
+use crate::listen::Port;
+use crate::{output, signals};
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let home = Home::of_config(&args.config)?;
@@ -28,15 +28,15 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let listener = listen::bind(config.listen)?;
+    let port = Port::bind(config.listen)?;
     home.become_owner()?;
     home.check()?;
     check_owner(&config.data)?;
-    serve(config, listener, args.log_json, || {})
+    serve(config, port, args.log_json, || {})
 }
 
-/// Serves until a signal; `ready` is called when everything is checked and open, before the first connection.
-pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
+/// Serves until a signal. Nobody can connect before everything is checked and open; then `ready` is called.
+pub(crate) fn serve(config: Config, port: Port, log_json: bool, ready: impl FnOnce()) -> anyhow::Result<()> {
     let _log = output::start_log(log_json);
     raise_descriptors(config.limits.connections);
     let disk_threads = config.limits.disk_threads;
@@ -44,7 +44,7 @@ pub(crate) fn serve(config: Config, listener: TcpListener, log_json: bool, ready
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(disk_threads).build()?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let listener = port.listen()?;
         let stopped = signals::stopped()?;
         signals::reload_on_hangup(server.handle())?;
         ready();

@@ -19,8 +19,9 @@ use time::OffsetDateTime;
 use crate::args::UpArgs;
 use crate::cmd::{date, maintain, serve, unit};
 use crate::home::{self, Home};
+use crate::listen::Port;
 use crate::names::{self, Typed};
-use crate::{listen, output};
+use crate::output;
 
 /// The client that may do everything, and the CA's name in rules.
 const ADMIN: &str = "admin";
@@ -31,13 +32,13 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     let is_new = !home.config_file().exists();
     let config = if is_new { Config::defaults(home.root()) } else { home.config()? };
     // A port that is taken is found before anything is made, and one below 1024 is opened while we are root.
-    let listener = listen::bind(args.listen.unwrap_or(config.listen))?;
+    let port = Port::bind(args.listen.unwrap_or(config.listen))?;
     home.become_owner()?;
     home.check()?;
     serve::check_owner(args.data.as_ref().unwrap_or(&config.data))?;
     let lock = home.lock()?;
     if is_new {
-        make(&home, args, listener.local_addr()?)?;
+        make(&home, args, port.address())?;
     } else if !args.names.is_empty() {
         add_names(&home, &args.names)?;
     }
@@ -48,10 +49,9 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
         Err(error) => output::warning(&format!("what is due cannot be renewed: {error:#}")),
     }
     let config = with_overrides(home.config()?, args);
-    let address = listener.local_addr().unwrap_or(config.listen);
-    let greeting = greeting(&home, &config, address, is_new)?;
+    let greeting = greeting(&home, &config, port.address(), is_new)?;
     maintain::keep_up(home)?;
-    serve::serve(config, listener, args.log_json, || greeting.iter().for_each(|line| output::line(line)))
+    serve::serve(config, port, args.log_json, || greeting.iter().for_each(|line| output::line(line)))
 }
 
 /// What `--listen` and `--data` say holds for this run; on the first run it is in the file already.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use portcullis_oci::{Algorithm, Digest};
 use portcullis_testkit::image::random_bytes;
@@ -11,7 +12,7 @@ use portcullis_testkit::skip_unless;
 use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::{CURL, curl, curl_identity};
 use crate::process::{DEADLINE, Running, eventually};
-use crate::registry::Registry;
+use crate::registry::{PORTCULLIS, Registry};
 
 #[test]
 fn a_download_is_finished_after_sigterm() {
@@ -39,4 +40,18 @@ fn a_download_is_finished_after_sigterm() {
     assert_eq!(registry.stop().code(), Some(0), "{}", registry.log());
     download.wait(DEADLINE).ok();
     assert!(fs::read(got).unwrap() == blob);
+}
+
+/// Until it has the data nobody can so much as connect, and then it serves.
+#[test]
+fn who_waits_for_the_data_does_not_listen_yet() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let mut first = Registry::up(&machine);
+    let mut command = machine.command(PORTCULLIS);
+    command.args(["up", "--listen", "127.0.0.1:5500", "--home"]).arg(first.home()).stdin(Stdio::null());
+    let second = Running::start(command, &machine.logs());
+    assert!(!eventually(Duration::from_secs(3), || machine.listens_on(5500)), "{}", second.said());
+    assert_eq!(first.stop().code(), Some(0));
+    assert!(eventually(DEADLINE, || machine.listens_on(5500)), "{}", second.said());
 }
