@@ -65,7 +65,7 @@ impl Gateway {
     }
 
     /// Serves until `stopped` is done; requests under way may then end.
-    pub(crate) async fn serve(self, listener: &Listener, stopped: impl Future<Output = ()>) {
+    pub(crate) async fn serve(self, listener: Listener, stopped: impl Future<Output = ()>) {
         let gateway = Arc::new(self);
         let places = Places {
             let_in: Arc::new(Semaphore::new(gateway.connections)),
@@ -88,6 +88,8 @@ impl Gateway {
                 },
             }
         }
+        // Whoever comes now finds nobody, and does not wait.
+        drop(listener);
         stopping.send_replace(true);
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIME, ended).await.is_err() {

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
             delete: args.delete,
             repositories: args.repositories.iter().map(|repo| repo.glob.clone()).collect(),
         };
-        Gateway::new(registry, rules, args.connections.into(), stall).serve(&listener, stopped).await;
+        Gateway::new(registry, rules, args.connections.into(), stall).serve(listener, stopped).await;
         tracing::info!("stopped");
         Ok(())
     })

@@ -263,3 +263,62 @@ fn split(address: &str) -> (&str, Option<&str>) {
 fn value(text: &str) -> Result<HeaderValue, Refusal> {
     HeaderValue::try_from(text).map_err(|_| Refusal::OtherList)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_is_sent_on() {
+        let secrets = map(&[
+            ("authorization", "Bearer x"),
+            ("cookie", "x"),
+            ("proxy-authorization", "Basic x"),
+            ("forwarded", "for=1"),
+            ("x-forwarded-host", "evil.test"),
+            ("host", "127.0.0.1:5000"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("x-portcullis-anything", "x"),
+        ]);
+        assert_eq!(chosen(&secrets, &SENT_ON), HeaderMap::new());
+        let wanted = map(&[("accept", "a/b"), ("content-type", "c/d"), ("range", "bytes=0-1"), ("if-none-match", "x")]);
+        assert_eq!(chosen(&wanted, &SENT_ON), wanted);
+        let several: HeaderMap =
+            ["a/b", "c/d"].map(|value| (header::ACCEPT, HeaderValue::from_static(value))).into_iter().collect();
+        assert_eq!(chosen(&several, &SENT_ON).get_all(header::ACCEPT).iter().count(), 2);
+    }
+
+    #[test]
+    fn what_is_given_back() {
+        let kept = map(&[
+            ("www-authenticate", "Bearer realm=\"https://evil.test\""),
+            ("set-cookie", "x"),
+            ("location", "https://registry.test/"),
+            ("link", "<https://registry.test/>; rel=\"next\""),
+            ("docker-upload-uuid", "x"),
+            ("access-control-allow-origin", "*"),
+            ("connection", "keep-alive"),
+            ("alt-svc", "h3=\":443\""),
+            ("strict-transport-security", "max-age=1"),
+        ]);
+        assert_eq!(chosen(&kept, &GIVEN_BACK), HeaderMap::new());
+        let told = map(&[("content-type", "a/b"), ("docker-content-digest", "x"), ("oci-subject", "y")]);
+        assert_eq!(chosen(&told, &GIVEN_BACK), told);
+    }
+
+    /// RFC 9110 §7.6.1: what `Connection` names is for this connection.
+    #[test]
+    fn what_the_connection_names_stays_on_it() {
+        let headers = map(&[("connection", "close, Range"), ("range", "bytes=0-1"), ("accept", "a/b")]);
+        assert_eq!(chosen(&headers, &SENT_ON), map(&[("accept", "a/b")]));
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! A Unix socket says so itself. For TCP the kernel is asked for the one socket with the connection's two addresses
 //! turned round (`sock_diag(7)`), whose owner is whoever made it. What could be mistaken for an answer is none:
-//! - A socket that its program has closed already, or one in TIME_WAIT, is shown as root's (`inet_diag.c`): it must be
-//!   established and have an inode, which the kernel reads after the owner.
+//! - A socket that its program has closed already is shown as root's by older kernels (`sock_i_uid`), and one in TIME_WAIT
+//!   by all (`inet_diag.c`): it must be established and have an inode, which the kernel reads after the owner.
 //! - Where no such connection is left, the kernel looks for a listener on the port: the addresses must be the same.
 //! - The addresses could be used again by another program, but not while our own end is open: it is looked at afterwards.
 //! - A user who has no number in our user namespace is shown with one that many have (`overflowuid`).
@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    /// The kernel shows a socket that was closed with its connection still there as root's.
+    /// Older kernels show a socket that was closed, with its connection still there, as root's.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn who_has_left_is_nobody() {

@@ -4,8 +4,9 @@ use std::io::{Read as _, Write as _};
 
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
+use rustix::process::Signal;
 
-use super::{AUTHORITY, Gateway, with_certs};
+use super::{AUTHORITY, Gateway, PORT, with_certs};
 use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::CURL;
 use crate::process::{DEADLINE, eventually};
@@ -112,4 +113,61 @@ fn a_body_that_stalls_ends_in_either_direction() {
     let mut got = Vec::new();
     drop(reader.read_to_end(&mut got));
     assert!(got.len() < size, "it was cut");
+}
+
+#[test]
+fn what_is_under_way_ends_when_it_stops() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _) = with_certs(&machine);
+    let mut gateway = Gateway::start(&machine, &registry.host(), &["--push"]);
+    let location = gateway.curl(&["--request", "POST"], "/v2/team/app/blobs/uploads/").header("location").unwrap();
+    let mut silent = gateway.connect();
+    let mut busy = gateway.connect();
+    let length = "Content-Length: 8\r\nExpect: 100-continue";
+    busy.write_all(format!("PATCH {location} HTTP/1.1\r\nHost: {AUTHORITY}\r\n{length}\r\n\r\n").as_bytes()).unwrap();
+    let mut asked = [0; 25];
+    busy.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    busy.write_all(b"half").unwrap();
+
+    gateway.program.signal(Signal::TERM);
+    assert!(eventually(DEADLINE, || !machine.listens_on(PORT)));
+    assert_eq!(silent.read(&mut [0; 16]).unwrap(), 0, "nothing was asked on it");
+    assert!(!gateway.program.has_ended());
+    busy.write_all(b"half").unwrap();
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("range: 0-7"), "{answer}");
+    assert!(eventually(DEADLINE, || gateway.program.has_ended()));
+    assert!(gateway.program.ended().unwrap().success());
+}
+
+/// A registry that dies in the middle of a blob is no end of the blob.
+#[test]
+fn half_a_blob_does_not_look_whole() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let (mut registry, _) = with_certs(&machine);
+    let gateway = Gateway::start(&machine, &registry.host(), &["--push"]);
+    let blob = portcullis_testkit::image::random_bytes(2, 50_000_000);
+    let digest = portcullis_oci::Digest::of(portcullis_oci::Algorithm::Sha256, &blob);
+    std::fs::write(machine.dir().join("blob"), &blob).unwrap();
+    let begun = gateway.curl(&["--request", "POST"], "/v2/team/app/blobs/uploads/").header("location").unwrap();
+    let put = ["--request", "PUT", "--data-binary", "@blob"];
+    assert_eq!(gateway.curl(&put, &format!("{begun}?digest={digest}")).status, 201);
+    let mut reader = gateway.connect();
+    let request = format!("GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: {AUTHORITY}\r\n\r\n");
+    reader.write_all(request.as_bytes()).unwrap();
+    let mut got = vec![0; 1000];
+    reader.read_exact(&mut got).unwrap();
+    assert!(String::from_utf8_lossy(&got).contains("content-length: 50000000"));
+    registry.kill9();
+    drop(reader.read_to_end(&mut got));
+    assert!(got.len() < blob.len(), "{}", got.len());
+    gateway.log_line(&["request", "method=GET", &digest.to_string(), "complete=false", "reason="]);
+    // And it says so to the next one.
+    let next = gateway.curl(&[], "/v2/team/app/tags/list");
+    assert_eq!(next.status, 502);
+    assert!(String::from_utf8_lossy(&next.body).contains("connection refused"), "{next:?}");
 }

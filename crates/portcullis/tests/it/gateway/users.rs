@@ -48,7 +48,7 @@ fn another_user_is_refused() {
     assert_eq!(open.curl_as(BOB, &[], "/v2/").status, 200);
 }
 
-/// Whoever sends its request and leaves at once is shown by the kernel as root.
+/// Older kernels show whoever sends its request and leaves at once as root.
 #[test]
 fn who_leaves_at_once_gets_nothing() {
     skip_unless!(IP, NSENTER, CURL, SETPRIV, Need::Namespaces);
