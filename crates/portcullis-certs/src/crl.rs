@@ -3,9 +3,11 @@
 //! Read by our own hand, not by a parser of certificates: a list of another's CA may have half a million entries, and
 //! kept as parsed values they would take twenty times the memory. Here an entry is eight bytes beside the list itself.
 //! What would make a list mean less than "all that this CA revoked" is refused: delta lists, lists for a part of the
-//! certificates (issuingDistributionPoint), indirect ones, and critical extensions that nobody here understands.
+//! certificates (but for the forms of issuingDistributionPoint in `scope.rs`), indirect ones, and critical extensions that
+//! nobody here understands.
 
 pub(crate) mod der;
+mod scope;
 
 use crate::error::CertsError;
 use crate::fingerprint::Serial;
@@ -13,6 +15,7 @@ use crate::name::DistinguishedName;
 use crate::signature::{self, SignatureKind};
 use crate::x509::Certificate;
 use der::{Der, Element, INTEGER, SEQUENCE};
+pub use scope::CrlScope;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ struct Inner {
     this_update: OffsetDateTime,
     next_update: OffsetDateTime,
     number: Option<Serial>,
+    scope: CrlScope,
     /// In the order of the serials.
     entries: Vec<Entry>,
 }
@@ -84,6 +88,23 @@ impl RevocationList {
     /// The list's number, which grows with each; version 1 has none.
     pub fn number(&self) -> Option<&Serial> {
         self.inner.number.as_ref()
+    }
+
+    /// What it is limited to.
+    pub fn scope(&self) -> &CrlScope {
+        &self.inner.scope
+    }
+
+    /// Whether it is the whole for a certificate of its CA: one that it does not list is not revoked then. A certificate
+    /// that says nothing of lists is of a CA that has one.
+    pub fn covers(&self, certificate: &Certificate) -> bool {
+        let (scope, facts) = (self.scope(), certificate.facts());
+        let is_of_its_kind = !scope.only_end_entities || facts.is_ca != Some(true);
+        let of_certificate = &facts.crl_uris;
+        let is_its_own = scope.uris.is_empty()
+            || of_certificate.is_empty()
+            || scope.uris.iter().any(|uri| of_certificate.contains(uri));
+        is_of_its_kind && is_its_own
     }
 
     /// How it is signed.
@@ -175,6 +196,7 @@ fn parse(der: Vec<u8>) -> Result<Inner, String> {
         this_update: list.this_update,
         next_update: list.next_update,
         number: list.number,
+        scope: list.scope,
         entries,
         der,
     })
@@ -186,6 +208,7 @@ struct TbsCertList<'a> {
     this_update: OffsetDateTime,
     next_update: OffsetDateTime,
     number: Option<Serial>,
+    scope: CrlScope,
     /// The serials' content octets.
     entries: Vec<&'a [u8]>,
 }
@@ -210,10 +233,10 @@ impl<'a> TbsCertList<'a> {
             None => return Err("it has no nextUpdate, so that nobody could tell when it is out of date".to_owned()),
         };
         let entries = tbs.take_if(SEQUENCE)?.map(|list| entries(Der::new(list.content), is_v2)).transpose()?;
-        let number =
-            tbs.take_if(der::EXPLICIT_0)?.map(|wrapped| list_extensions(wrapped, is_v2)).transpose()?.flatten();
+        let extensions = tbs.take_if(der::EXPLICIT_0)?.map(|wrapped| list_extensions(wrapped, is_v2)).transpose()?;
+        let (number, scope) = extensions.unwrap_or_default();
         tbs.end("its signed part")?;
-        Ok(Self { signed_with, issuer, this_update, next_update, number, entries: entries.unwrap_or_default() })
+        Ok(Self { signed_with, issuer, this_update, next_update, number, scope, entries: entries.unwrap_or_default() })
     }
 }
 
@@ -252,10 +275,10 @@ fn check_entry_extensions(extensions: Element<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The list's number, if it has one.
-fn list_extensions(wrapped: Element<'_>, is_v2: bool) -> Result<Option<Serial>, String> {
+/// The list's number, if it has one, and what it is limited to.
+fn list_extensions(wrapped: Element<'_>, is_v2: bool) -> Result<(Option<Serial>, CrlScope), String> {
     check_v2(is_v2)?;
-    let mut number = None;
+    let (mut number, mut scope) = (None, CrlScope::default());
     for extension in der::extensions(Der::whole_element(wrapped.content, SEQUENCE)?)? {
         match extension.oid {
             CRL_NUMBER => {
@@ -263,12 +286,7 @@ fn list_extensions(wrapped: Element<'_>, is_v2: bool) -> Result<Option<Serial>, 
                 number = Some(serial(digits).ok_or("its number is malformed")?);
             }
             DELTA_CRL_INDICATOR => return Err("it is a delta list: only changes are in it".to_owned()),
-            ISSUING_DISTRIBUTION_POINT => {
-                return Err(
-                    "it is a partial list: its issuingDistributionPoint limits it to a part of the CA's certificates"
-                        .to_owned(),
-                );
-            }
+            ISSUING_DISTRIBUTION_POINT => scope = CrlScope::read(extension.value)?,
             AUTHORITY_KEY_ID => {}
             _ if extension.critical => {
                 return Err(format!("it has the critical extension {}, which is not understood", extension.name()));
@@ -276,7 +294,7 @@ fn list_extensions(wrapped: Element<'_>, is_v2: bool) -> Result<Option<Serial>, 
             _ => {}
         }
     }
-    Ok(number)
+    Ok((number, scope))
 }
 
 fn check_v2(is_v2: bool) -> Result<(), String> {

@@ -46,7 +46,7 @@ mod glob;
 mod visible;
 
 pub use command::ShellCommand;
-pub use crl::RevocationList;
+pub use crl::{CrlScope, RevocationList};
 pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike};
 pub use finding::{Finding, Fix, Severity};

@@ -79,6 +79,8 @@ pub struct CertificateFacts {
     pub self_issued: bool,
     /// Self-issued, and its own key verifies its signature. `false` also when the algorithm cannot be checked (MD5, DSA).
     pub self_signed: bool,
+    /// The URIs of cRLDistributionPoints: where its CA publishes the list that it would be on.
+    pub crl_uris: Vec<String>,
     /// nameConstraints; `None` (any name goes) without the extension.
     pub name_constraints: Option<NameConstraints>,
     /// Critical extensions that path building (webpki) does not handle, as OIDs: in a chain they mean refusal.

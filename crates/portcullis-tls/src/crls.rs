@@ -68,6 +68,15 @@ pub enum CrlFault {
         /// The CA's name in `trust/cas`.
         ca: String,
     },
+    /// Another list of the same CA lies there, and they speak of different certificates: the newest of them is not the
+    /// whole.
+    #[error(
+        "it is one of several lists over which the CA {ca} divides what it revoked (their issuingDistributionPoint differs): one that has all is needed"
+    )]
+    Divided {
+        /// The CA's name in `trust/cas`.
+        ca: String,
+    },
     /// Signed with SHA-1 or older.
     #[error("it is signed with {algorithm}, which is broken: issue it again with SHA-256")]
     Signature {
@@ -133,12 +142,15 @@ impl Crls {
     ) -> Vec<CrlRejected> {
         let mut rejected = Vec::new();
         for file in files {
-            match issuer(cas.clone(), &file.list) {
-                Ok(ca) => self.offer(CaCrl {
+            let offered = issuer(cas.clone(), &file.list).and_then(|ca| {
+                self.offer(CaCrl {
                     ca: ca.name.to_owned(),
                     ca_key: ca.certificate.facts().key_hash,
                     list: file.list.clone(),
-                }),
+                })
+            });
+            match offered {
+                Ok(()) => {}
                 Err(fault) => rejected.push(CrlRejected { path: file.path.clone(), line: file.line, fault }),
             }
         }
@@ -183,7 +195,7 @@ impl Crls {
     }
 
     /// One certificate of a path and its issuer: refused when the list names it, or when the rule wants a list that is
-    /// not there or out of date. Otherwise until when that holds, if it ends by itself. An issuer that is not loaded has
+    /// not there, does not speak of such a certificate, or is out of date. Otherwise until when that holds, if it ends by itself. An issuer that is not loaded has
     /// the rule of the CA that the path ends at, `root`.
     pub(crate) fn check_issued(
         &self,
@@ -196,7 +208,7 @@ impl Crls {
         if let Some(crl) = self.revoking(certificate, issuer) {
             return Err(Refusal::Revoked { ca: crl.ca.clone() });
         }
-        match self.lists.get(&issuer.facts().key_hash) {
+        match self.lists.get(&issuer.facts().key_hash).filter(|crl| crl.list.covers(certificate)) {
             _ if rule.presence == CrlPresence::Off => Ok(None),
             None if rule.presence == CrlPresence::Required => Err(Refusal::CrlMissing { ca: root.to_owned() }),
             None => Ok(None),
@@ -208,11 +220,15 @@ impl Crls {
         }
     }
 
-    fn offer(&mut self, crl: CaCrl) {
-        let is_newest = self.lists.get(&crl.ca_key).is_none_or(|own| crl.list.is_newer_than(&own.list));
-        if is_newest {
+    fn offer(&mut self, crl: CaCrl) -> Result<(), CrlFault> {
+        let own = self.lists.get(&crl.ca_key);
+        if own.is_some_and(|own| own.list.scope() != crl.list.scope()) {
+            return Err(CrlFault::Divided { ca: crl.ca });
+        }
+        if own.is_none_or(|own| crl.list.is_newer_than(&own.list)) {
             self.lists.insert(crl.ca_key, crl);
         }
+        Ok(())
     }
 
     fn revoking(&self, certificate: &Certificate, issuer: &Certificate) -> Option<&CaCrl> {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use time::OffsetDateTime;
 use x509_parser::certificate::{TbsCertificate, X509Certificate};
-use x509_parser::extensions::{GeneralName, GeneralSubtree, ParsedExtension, X509Extension};
+use x509_parser::extensions::{DistributionPointName, GeneralName, GeneralSubtree, ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
@@ -71,6 +71,7 @@ fn facts(tbs: &TbsCertificate<'_>) -> Result<CertificateFacts, String> {
         authority_key_id: None,
         self_issued: false,
         self_signed: false,
+        crl_uris: Vec::new(),
         name_constraints: None,
         unknown_critical: Vec::new(),
     })
@@ -105,6 +106,13 @@ fn read_extension(facts: &mut CertificateFacts, extension: &X509Extension<'_>) -
                 excluded: subtrees(constraints.excluded_subtrees.as_deref()),
             });
         }
+        ParsedExtension::CRLDistributionPoints(points) => {
+            let names = points.points.iter().filter_map(|point| match &point.distribution_point {
+                Some(DistributionPointName::FullName(names)) => Some(names),
+                _ => None,
+            });
+            facts.crl_uris = names.flatten().filter_map(uri).collect();
+        }
         ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = Some(id.0.to_vec()),
         ParsedExtension::AuthorityKeyIdentifier(id) => {
             facts.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
@@ -115,6 +123,13 @@ fn read_extension(facts: &mut CertificateFacts, extension: &X509Extension<'_>) -
         _ => {}
     }
     Ok(())
+}
+
+fn uri(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    }
 }
 
 fn key_usage(usage: x509_parser::extensions::KeyUsage) -> KeyUsage {

@@ -2,7 +2,7 @@
 
 use crate::fixture::{bytes, certificate, fixture, tree};
 use portcullis_certs::trust_dir::{TrustDir, TrustFiles};
-use portcullis_certs::{CertsError, Fault, RevocationList, Serial, Severity, pem};
+use portcullis_certs::{CertsError, CrlScope, Fault, RevocationList, Serial, Severity, pem};
 use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
@@ -98,11 +98,22 @@ fn der_and_several_blocks_are_read() {
 #[test]
 fn lists_that_are_not_the_whole_are_refused() {
     for (extensions, words) in [
-        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE", "partial"),
-        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlyCA=TRUE", "partial"),
-        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlysomereasons=keyCompromise", "partial"),
-        ("issuingDistributionPoint=critical,@idp\n[idp]\nindirectCRL=TRUE", "partial"),
-        ("issuingDistributionPoint=@idp\n[idp]\nfullname=URI:http://x.test/1.crl", "partial"),
+        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlyCA=TRUE", "onlyContainsCACerts"),
+        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlyAA=TRUE", "onlyContainsAttributeCerts"),
+        ("issuingDistributionPoint=critical,@idp\n[idp]\nonlysomereasons=keyCompromise", "onlySomeReasons"),
+        ("issuingDistributionPoint=critical,@idp\n[idp]\nindirectCRL=TRUE", "indirect"),
+        ("issuingDistributionPoint=@idp\n[idp]\nonlyuser=TRUE\nindirectCRL=TRUE", "indirect"),
+        ("issuingDistributionPoint=@idp\n[idp]\nonlyuser=TRUE\nonlysomereasons=superseded", "onlySomeReasons"),
+        ("issuingDistributionPoint=@idp\n[idp]\nfullname=DNS:x.test", "is no URI"),
+        ("issuingDistributionPoint=@idp\n[idp]\nrelativename=rel\n[rel]\nCN=shard 1", "is no URI"),
+        ("2.5.29.28=critical,DER:3000", "empty"),
+        ("2.5.29.28=critical,DER:3003810101", "malformed"),
+        ("2.5.29.28=critical,DER:30038101FF00", "follow"),
+        ("2.5.29.28=critical,DER:30048101FF", "length"),
+        ("2.5.29.28=critical,DER:3006FF0101FF8101FF", ""),
+        ("2.5.29.28=critical,DER:30068101FFFF0101", ""),
+        ("2.5.29.28=critical,DER:3007A005A0038601FF", "URI"),
+        ("2.5.29.28=critical,DER:3004A002A000", "is no URI"),
         ("2.5.29.27=critical,ASN1:INTEGER:1", "delta"),
         ("2.5.29.27=ASN1:INTEGER:1", "delta"),
         ("1.2.3.4=critical,ASN1:NULL", "1.2.3.4"),
@@ -112,6 +123,24 @@ fn lists_that_are_not_the_whole_are_refused() {
     }
     // What is not critical may be passed over (RFC 5280 §5.2).
     read_one(&gencrl(&["01"], Some("1.2.3.4=ASN1:NULL"), &[]));
+}
+
+/// The two limits under which a list is still the whole for what a server is shown.
+#[test]
+fn a_list_of_end_entities_that_says_where_it_is_published_is_read() {
+    let scope = |extension: &str| read_one(&gencrl(&["01"], Some(extension), &[])).scope().clone();
+    let uris = |uris: &[&str]| uris.iter().map(|&uri| uri.to_owned()).collect::<Vec<_>>();
+    assert_eq!(scope("authorityKeyIdentifier=keyid"), CrlScope::default());
+    let users = scope("issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE");
+    assert_eq!(users, CrlScope { only_end_entities: true, uris: vec![] });
+    let at = scope("issuingDistributionPoint=@idp\n[idp]\nfullname=URI:http://x.test/1.crl,URI:http://x.test/2.crl");
+    let two = uris(&["http://x.test/1.crl", "http://x.test/2.crl"]);
+    assert_eq!(at, CrlScope { only_end_entities: false, uris: two });
+    // As step-ca writes it.
+    let step = "issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE\nfullname=URI:https://ca.test/1.0/crl";
+    let list = read_one(&gencrl(&["01"], Some(step), &[]));
+    assert_eq!(*list.scope(), CrlScope { only_end_entities: true, uris: uris(&["https://ca.test/1.0/crl"]) });
+    assert!(list.lists(&serial("01")) && list.is_signed_by(&certificate("ca.crt")));
 }
 
 #[test]

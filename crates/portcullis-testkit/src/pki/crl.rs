@@ -1,6 +1,9 @@
 //! Revocation lists of an [`Authority`], good ones and stale ones.
 
-use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, Issuer, KeyIdMethod,
+    RevocationReason, RevokedCertParams, SerialNumber,
+};
 use time::{Duration, OffsetDateTime};
 
 use super::{Authority, Pair};
@@ -16,6 +19,9 @@ pub struct CrlSpec {
     pub next_update: OffsetDateTime,
     /// The serial numbers on it.
     pub serials: Vec<Vec<u8>>,
+    /// The URIs of its issuingDistributionPoint, which also says onlyContainsUserCerts, as step-ca's does; empty: no such
+    /// extension.
+    pub for_users_at: Vec<String>,
 }
 
 impl CrlSpec {
@@ -27,6 +33,7 @@ impl CrlSpec {
             this_update: now - Duration::HOUR,
             next_update: now + Duration::WEEK,
             serials: revoked.iter().map(|pair| pair.serial()).collect(),
+            for_users_at: vec![],
         }
     }
 
@@ -46,11 +53,15 @@ impl Authority {
             reason_code: Some(RevocationReason::KeyCompromise),
             invalidity_date: None,
         });
+        let point = CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: spec.for_users_at.clone() },
+            scope: Some(CrlScope::UserCertsOnly),
+        };
         let params = CertificateRevocationListParams {
             this_update: spec.this_update,
             next_update: spec.next_update,
             crl_number: SerialNumber::from(spec.number),
-            issuing_distribution_point: None,
+            issuing_distribution_point: Some(point).filter(|_| !spec.for_users_at.is_empty()),
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };

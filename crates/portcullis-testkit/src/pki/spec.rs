@@ -5,7 +5,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints as PathLen, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    BasicConstraints as PathLen, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, RsaKeySize, SanType,
     SerialNumber,
 };
@@ -47,6 +47,8 @@ pub struct LeafSpec {
     pub authority_key_id: bool,
     /// DNS subtrees in a critical nameConstraints; empty: no such extension.
     pub permitted_dns: Vec<String>,
+    /// URIs in cRLDistributionPoints; empty: no such extension.
+    pub crl_uris: Vec<String>,
     /// A critical extension that nobody knows.
     pub unknown_critical: bool,
     /// Big-endian; `None` draws a fresh one.
@@ -74,6 +76,7 @@ impl LeafSpec {
             alg: KeyAlg::P256,
             authority_key_id: true,
             permitted_dns: vec![],
+            crl_uris: vec![],
             unknown_critical: false,
             serial: None,
         }
@@ -143,6 +146,9 @@ impl LeafSpec {
         if !self.permitted_dns.is_empty() {
             let permitted_subtrees = self.permitted_dns.iter().cloned().map(GeneralSubtree::DnsName).collect();
             params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
+        }
+        if !self.crl_uris.is_empty() {
+            params.crl_distribution_points = vec![CrlDistributionPoint { uris: self.crl_uris.clone() }];
         }
         if self.unknown_critical {
             // An arc under the documentation OID 2.25 (X.667); the content is the DER of NULL.

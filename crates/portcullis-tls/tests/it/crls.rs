@@ -238,3 +238,61 @@ fn new_lists_count_although_all_else_is_refused() {
     }
     assert_eq!(store.crls().count(), 1);
 }
+
+const AT: &str = "https://ca.test/1.0/crl";
+
+fn at(uri: &str) -> CrlSpec {
+    CrlSpec { for_users_at: vec![uri.to_owned()], ..CrlSpec::new(1, &[]) }
+}
+
+fn listed_at(uri: &str) -> LeafSpec {
+    LeafSpec { crl_uris: vec![uri.to_owned()], ..LeafSpec::client("ci-7") }
+}
+
+/// As step-ca publishes it: onlyContainsUserCerts, and the URI where it is.
+#[test]
+fn a_list_of_end_entities_is_the_whole_for_a_client() {
+    let (bad, good) = (ROOT.client("ci-7"), ROOT.client("ci-8"));
+    let trust = root().and_crl(&ROOT.crl(&CrlSpec { serials: vec![bad.serial()], ..at(AT) }));
+    assert_eq!(verdict(&trust, &bad), revoked_by("root"));
+    assert_eq!(verdict(&trust, &good), Ok(()));
+    let required = trust.and_rule("root", REQUIRED);
+    assert_eq!(verdict(&required, &good), Ok(()));
+    assert_eq!(verdict(&required, &ROOT.issue(&listed_at(AT))), Ok(()));
+}
+
+/// A certificate whose CA divides its revocations names the list that it would be on: by another one nobody can say that it
+/// is not revoked.
+#[test]
+fn the_list_of_another_distribution_point_is_none() {
+    let elsewhere = ROOT.issue(&listed_at("https://ca.test/shard/2"));
+    let missing = Err(Refusal::CrlMissing { ca: "root".to_owned() });
+    let trust = root().and_crl(&ROOT.crl(&at(AT)));
+    assert_eq!(verdict(&trust, &elsewhere), Ok(()));
+    assert_eq!(verdict(&trust.and_rule("root", REQUIRED), &elsewhere), missing);
+    // What it names all the same is revoked.
+    let named = root().and_crl(&ROOT.crl(&CrlSpec { serials: vec![elsewhere.serial()], ..at(AT) }));
+    assert_eq!(verdict(&named, &elsewhere), revoked_by("root"));
+}
+
+/// It says nothing of the certificates of CAs.
+#[test]
+fn a_list_of_end_entities_is_none_for_an_intermediate() {
+    let trust = root().and_ca("issuing", ISSUING.cert_der()).and_rule("root", REQUIRED);
+    let leaf = ISSUING.client("a");
+    let whole = trust.clone().and_crl(&list(1, &[])).and_crl(&ISSUING.crl(&at(AT)));
+    assert_eq!(verdict(&whole, &leaf), Ok(()));
+    let users = trust.and_crl(&ROOT.crl(&at(AT))).and_crl(&ISSUING.crl(&at(AT)));
+    assert_eq!(verdict(&users, &leaf), Err(Refusal::CrlMissing { ca: "root".to_owned() }));
+}
+
+/// The newest would take the place of the others, and let in whom they list.
+#[test]
+fn lists_over_which_a_ca_divides_its_revocations_are_refused() {
+    let divided = CrlFault::Divided { ca: "root".to_owned() };
+    let fault = |trust: &Trust| trust.rejected_crls().pop().map(|rejected| rejected.fault);
+    let shard = |uri: &str| ROOT.crl(&at(uri));
+    assert_eq!(fault(&root().and_crl(&shard(AT)).and_crl(&shard("https://ca.test/shard/2"))), Some(divided.clone()));
+    assert_eq!(fault(&root().and_crl(&list(1, &[])).and_crl(&shard(AT))), Some(divided));
+    assert_eq!(fault(&root().and_crl(&shard(AT)).and_crl(&ROOT.crl(&CrlSpec { number: 2, ..at(AT) }))), None);
+}
