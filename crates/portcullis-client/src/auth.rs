@@ -28,7 +28,7 @@ mod token;
 use challenge::{Bearer, Challenge, Unanswerable};
 pub(crate) use scope::Scopes;
 
-/// The most tokens, and the most repositories' credentials, that are kept.
+/// The most tokens, the most repositories' credentials, and the most refresh tokens that are kept.
 const MAX_KEPT: usize = 64;
 
 /// What one registry asked for, and what was found for it.
@@ -46,8 +46,8 @@ struct Known {
     wanted: Option<Challenge>,
     tokens: Vec<Token>,
     credentials: Vec<(Option<RepositoryName>, Option<Credential>)>,
-    /// The refresh token that a token server gave in place of the one that was used.
-    rotated: Option<Secret>,
+    /// The refresh tokens that a token server gave in place of others: each with the one that was found for it.
+    rotated: Vec<(Secret, Secret)>,
 }
 
 /// A token, and until when it is good by our own clock.
@@ -135,6 +135,21 @@ impl Access {
 
     fn drop_token(&self, refused: &HeaderValue) {
         self.known().tokens.retain(|token| token.value.bearer().as_ref() != Some(refused));
+    }
+
+    /// What a token server has given in place of this identity token. Another repository's has a successor of its own.
+    fn successor(&self, found: &Secret) -> Option<Secret> {
+        let known = self.known();
+        known.rotated.iter().find(|(first, _)| first == found).map(|(_, latest)| latest.clone())
+    }
+
+    fn succeed(&self, found: &Secret, latest: Secret) {
+        let mut known = self.known();
+        known.rotated.retain(|(first, _)| first != found);
+        if known.rotated.len() == MAX_KEPT {
+            known.rotated.remove(0);
+        }
+        known.rotated.push((found.clone(), latest));
     }
 
     /// The credential for a repository, looked up once.
@@ -272,14 +287,14 @@ impl Client {
         if let Some(token) = access.token_for(scopes) {
             return Ok(shown(token, Shown::Kept));
         }
-        let rotated = access.known().rotated.clone().map(Credential::IdentityToken);
-        let credential = match credential {
-            Some(Credential::IdentityToken(_)) => rotated.as_ref().or(credential),
-            other => other,
+        let found = match credential {
+            Some(Credential::IdentityToken(found)) => Some(found),
+            _ => None,
         };
-        let granted = self.fetch_token(bearer, scopes, credential).await?;
-        if granted.refresh.is_some() {
-            access.known().rotated = granted.refresh;
+        let latest = found.and_then(|found| access.successor(found)).map(Credential::IdentityToken);
+        let granted = self.fetch_token(bearer, scopes, latest.as_ref().or(credential)).await?;
+        if let (Some(found), Some(refresh)) = (found, granted.refresh) {
+            access.succeed(found, refresh);
         }
         let value = granted.value;
         access.keep(Token { scopes: scopes.clone(), value: value.clone(), until: granted.until });

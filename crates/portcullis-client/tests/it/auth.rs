@@ -313,6 +313,41 @@ async fn an_identity_token_is_posted_and_its_successor_used() {
     }
 }
 
+/// Each repository's is the successor of its own.
+#[tokio::test]
+async fn a_successor_is_no_other_repositorys() {
+    let site = Site::good().await;
+    let realm = site.host.clone();
+    site.stub.rule(move |seen| match &seen.form {
+        None if seen.authorization.is_none() => {
+            let challenge = format!("Bearer realm=\"https://{realm}/token\"");
+            Some(with(reply(401, ""), "www-authenticate", &challenge))
+        }
+        None => None,
+        Some(form) => {
+            let used = form.rsplit_once("refresh_token=").unwrap().1;
+            Some(reply(200, format!(r#"{{"access_token":"t","refresh_token":"{used}x","expires_in":300}}"#)))
+        }
+    });
+    let image = Image::new(&[b"layer"]);
+    for repository in ["team/app", "team/two", "other"] {
+        image.put(&site.stub, repository, "1");
+    }
+    let path = site.dir.path().join("auth.json");
+    let auths = serde_json::json!({"auths": {
+        site.host.as_str(): {"identitytoken": "all"}, format!("{}/team", site.host): {"identitytoken": "team"},
+    }});
+    std::fs::write(&path, auths.to_string()).unwrap();
+    let options = ClientOptions { credentials: Credentials::Files(AuthFiles::named(&path)), ..site.options() };
+    let client = Client::connect(&site.host, &options).await.unwrap();
+    for repository in ["team/app", "other", "team/two"] {
+        client.manifest(&repository.parse().unwrap(), &"1".parse().unwrap()).await.unwrap();
+    }
+    let forms = site.stub.log().into_iter().filter_map(|seen| seen.form);
+    let used: Vec<String> = forms.map(|form| form.rsplit_once('=').unwrap().1.to_owned()).collect();
+    assert_eq!(used, ["team", "all", "teamx"]);
+}
+
 #[tokio::test]
 async fn a_token_server_of_oauth_alone_gets_a_form() {
     let site = Site::good().await;
