@@ -175,7 +175,9 @@ impl Client {
 
     pub(crate) fn upload_location(&self, response: &Response, scopes: Scopes) -> Result<UploadLocation, ClientError> {
         let target = location(response)?;
-        if !self.session().owns(&target) {
+        // A user name in the address would become a login of the registry's choosing.
+        let plain = target.username().is_empty() && target.password().is_none();
+        if !plain || !self.session().owns(&target) {
             let origin = target.origin().ascii_serialization();
             return Err(response.fault(ProtocolFault::ForeignUpload { origin }));
         }

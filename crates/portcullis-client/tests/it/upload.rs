@@ -122,6 +122,17 @@ async fn an_upload_sent_elsewhere_is_not_followed() {
     assert_eq!(other.stub.connections(), 0);
 }
 
+/// It would be sent as a login of the registry's choosing.
+#[tokio::test]
+async fn an_upload_with_a_user_name_is_not_followed() {
+    let site = Site::good().await;
+    site.stub.spell(Spelling::Origin(format!("https://user:pass@{}", site.host)));
+    let layout = layout_with(&site, &Image::new(&[b"layer"]));
+    let error = push_app(&site, &layout).await.unwrap_err();
+    assert!(matches!(error, ClientError::Protocol { fault: ProtocolFault::ForeignUpload { .. }, .. }), "{error}");
+    assert!(!site.stub.lines().iter().any(|line| line.starts_with("PUT")));
+}
+
 #[tokio::test]
 async fn an_upload_without_a_place() {
     let site = Site::good().await;
