@@ -58,7 +58,8 @@ pub struct RelayedBody {
 
 impl Client {
     /// Sends a GET or HEAD on, follows redirects as for a read of the client's own (another origin never sees this
-    /// registry's certificate), and gives back the answer.
+    /// registry's certificate), and gives back the answer. The identity is the one that [`Client::connect`] found: what is
+    /// relayed is no single operation whose first request could choose another.
     ///
     /// # Errors
     /// There was no answer, or a redirect that is not followed. An answer is none, whatever its status.
@@ -68,6 +69,7 @@ impl Client {
         to: RelayTo<'_>,
         headers: &HeaderMap,
     ) -> Result<Relayed, ClientError> {
+        self.identity().fix().await;
         let (url, scopes, progress) = (self.target(to), to.scopes(), Progress::none());
         let ask = Ask { method, url: &url, headers, scopes: &scopes, progress: &progress };
         let response = self.read_from(ask).await?;

@@ -38,6 +38,23 @@ async fn an_answer_is_given_back_whatever_it_is() {
     assert_eq!(site.stub.log().last().unwrap().method, Method::HEAD);
 }
 
+/// The first one too: it chooses no identity, and no other is asked.
+#[tokio::test]
+async fn a_refusal_is_given_back_as_it_is() {
+    let pki = Pki::new();
+    let other = pki.client_ca.client("other");
+    let site = Site::with_good_pair(&pki, pki.tls().accept("other", &other)).await;
+    other.write_pair(&site.certs(), "other");
+    site.stub.rule(|seen| seen.target.starts_with("/v2/denied/").then(|| with(reply(403, "why"), "x-why", "so")));
+    let client = site.client().await;
+    for _ in 0..2 {
+        let answer = read(&client, Method::GET, "/v2/denied/manifests/1").await.unwrap();
+        assert_eq!((answer.status(), &answer.headers()["x-why"]), (StatusCode::FORBIDDEN, &"so".parse().unwrap()));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "why");
+    }
+    assert!(site.stub.pairs().iter().all(|pair| pair == "good"), "{:?}", site.stub.pairs());
+}
+
 #[tokio::test]
 async fn a_blob_goes_up_as_it_comes() {
     for (alpn, spelling) in

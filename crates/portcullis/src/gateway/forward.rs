@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::registry::Session;
 use super::rules::Passage;
 
-/// All of a request that is the registry's business. `Authorization` and `Cookie` are not: the certificate is the login,
+/// All of a request that is the registry's business. `Authorization` and `Cookie` are not: the gateway has its own login,
 /// and what a program here has for its "127.0.0.1" is for nobody else. Nor is what says how this connection works (RFC 9110
 /// §7.6.1), or asks for an encoding.
 const SENT_ON: [HeaderName; 9] = [
@@ -101,7 +101,7 @@ impl Gateway {
         let answer = session.client.relay_read(&passage.method, to, headers).await;
         let refused = match &answer {
             Ok(answer) => is_base && matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
-            Err(error) => error.is_refusal(),
+            Err(error) => self.is_about_certificate(error),
         };
         if !refused {
             return answer.map(|answer| (session, answer));
@@ -127,13 +127,18 @@ impl Gateway {
                 if let Some(fault) = fault.take() {
                     return Err(fault);
                 }
-                if error.is_refusal() {
+                if self.is_about_certificate(&error) {
                     // Told to whoever asks next; this one is told of the refusal.
                     drop(self.registry.another(&session).await);
                 }
                 Err(error.into())
             }
         }
+    }
+
+    /// Whether the registry, and not a store that it redirected to, refused the certificate in use.
+    fn is_about_certificate(&self, error: &ClientError) -> bool {
+        matches!(error, ClientError::Connection { host, failure, .. } if host == self.registry.host() && failure.is_about_identity())
     }
 
     fn upload_of(&self, endpoint: &Endpoint) -> Result<Option<Upload>, Refusal> {
