@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use portcullis_oci::{Descriptor, Reference, RepositoryName, Tag};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::archive::{ArchiveName, ArchivePlan, ArchiveWriter, Contents};
+use crate::blobs::BlobReader;
 use crate::choice::TransferOptions;
 use crate::layout::LayoutDir;
 use crate::progress::{Event, Progress};
@@ -19,8 +20,12 @@ use crate::survey::{Found, Gathered, Met, Survey, open};
 use crate::transfer::{Walk, each, same_host, tag_of};
 use crate::{Client, ClientError, blocking};
 
+/// What comes is gathered to pieces of this size, so that hashing and writing are not woken for each TLS record: a
+/// gibibyte took 98,000 wake-ups and 90,000 writes without.
+const PIECE: usize = 512 * 1024;
+
 /// How many pieces of a blob may wait for the disk.
-const PIECES_WAITING: usize = 8;
+const PIECES_WAITING: usize = 2;
 
 /// What a pull did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,22 +237,29 @@ async fn fetch(
         let _running = running;
         write(&writers.sink, &blob, pieces)
     });
-    let reader = async {
-        while let Some(piece) = reader.chunk().await? {
-            if sender.send(Some(piece)).await.is_err() {
-                // The writer stopped, and says why.
-                return Ok(());
-            }
-        }
-        drop(sender.send(None).await);
-        drop(sender);
-        Ok(())
-    };
-    let (read, written) = tokio::join!(reader, writer);
+    let (read, written) = tokio::join!(hand_on(&mut reader, sender), writer);
     read?;
     written.map_err(|error| blame(&client, error))?;
     progress.tell(Event::BlobFinished { digest });
     Ok(Fetched::Blob(size))
+}
+
+/// Gathers what comes and hands it to the writer, who stops taking it when something is wrong, and says what.
+async fn hand_on(reader: &mut BlobReader, writer: mpsc::Sender<Option<Bytes>>) -> Result<(), ClientError> {
+    let mut gathered = BytesMut::new();
+    while let Some(piece) = reader.chunk().await? {
+        if gathered.len() + piece.len() > PIECE && writer.send(Some(gathered.split().freeze())).await.is_err() {
+            return Ok(());
+        }
+        if gathered.capacity() < gathered.len() + piece.len() {
+            gathered.reserve(PIECE.max(piece.len()));
+        }
+        gathered.extend_from_slice(&piece);
+    }
+    if writer.send(Some(gathered.freeze())).await.is_ok() {
+        drop(writer.send(None).await);
+    }
+    Ok(())
 }
 
 /// Writes what comes, and commits it only when the end is said to be one: a reader that gave up just goes away.

@@ -85,7 +85,7 @@ pub async fn push_image(
 }
 
 /// What is to be pushed, and everything it names: all of it must be here before anything is sent.
-async fn survey(source: &ImageSource, options: &TransferOptions) -> Result<(Descriptor, Walk), ClientError> {
+pub(crate) async fn survey(source: &ImageSource, options: &TransferOptions) -> Result<(Descriptor, Walk), ClientError> {
     let (source, options) = (source.clone(), options.clone());
     blocking(move || {
         let image = source.select(&options.platforms)?;

@@ -36,6 +36,8 @@ mod system_trust;
 mod transfer;
 mod unit;
 
+pub(crate) use transfer::Audience;
+
 use time::OffsetDateTime;
 use time::macros::format_description;
 

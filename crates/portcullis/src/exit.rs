@@ -29,7 +29,18 @@ pub(crate) struct Refused(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Misconfigured(pub(crate) String);
 
-/// 0 done; 1 failed; 2 wrong usage or configuration; 3 the peer refused us; 4 the check found something.
+/// A signal ended the command; what was begun is taken back or can be gone on with.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: {hint}")]
+pub(crate) struct Interrupted {
+    /// 2 or 15; shells say 128 and the signal's number.
+    pub(crate) signal: u8,
+    /// How to go on.
+    pub(crate) hint: &'static str,
+}
+
+/// 0 done; 1 failed; 2 wrong usage or configuration; 3 the peer refused us; 4 the check found something; 130 and
+/// 143 interrupted by SIGINT and SIGTERM.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<Misconfigured>().is_some() {
         return ExitCode::from(USAGE);
@@ -39,6 +50,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
     }
     if error.downcast_ref::<Refused>().is_some() {
         return ExitCode::from(REFUSED);
+    }
+    if let Some(Interrupted { signal, .. }) = error.downcast_ref() {
+        return ExitCode::from(128 + signal);
     }
     match error.downcast_ref::<ClientError>() {
         Some(error) if error.is_refusal() => ExitCode::from(REFUSED),

@@ -68,6 +68,11 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One of several results, as JSON on a line of its own.
+pub(crate) fn json_line(value: &serde_json::Value) {
+    line(&value.to_string());
+}
+
 /// Something worth knowing beside the result.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
@@ -106,6 +111,62 @@ impl Drop for Drawn {
         if self.last.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+/// Whether lines are drawn again and again: on a terminal that knows how to.
+pub(crate) fn draws() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// Several lines at the bottom of the terminal that are drawn again and again, below lines that stay.
+#[derive(Debug)]
+pub(crate) struct Board {
+    columns: usize,
+    /// How many lines are drawn.
+    lines: usize,
+    last: Option<Instant>,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        // One column stays free: a line that fills the last one is wrapped by some terminals.
+        Self { columns: if columns == 0 { MAX_WIDTH } else { columns - 1 }, lines: 0, last: None }
+    }
+
+    /// A line that stays.
+    pub(crate) fn say(&mut self, text: &str) {
+        let _ = writeln!(io::stderr(), "{}{text}", self.erased());
+        self.last = None;
+    }
+
+    /// Draws at most ten times a second; lines no longer than the terminal is wide.
+    pub(crate) fn draw(&mut self, lines: impl FnOnce(usize) -> Vec<String>) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
+            return;
+        }
+        let lines = lines(self.columns);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let erased = self.erased();
+        let _ = write!(io::stderr(), "{erased}{text}");
+        (self.lines, self.last) = (lines.len(), Some(Instant::now()));
+    }
+
+    /// What takes the drawn lines away: up, and all below (ECMA-48, CUU and ED).
+    fn erased(&mut self) -> String {
+        match std::mem::take(&mut self.lines) {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\r\x1b[J"),
+        }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let erased = self.erased();
+        let _ = write!(io::stderr(), "{erased}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Words of the commands that are a registry's client.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -7,6 +8,7 @@ use clap::ValueEnum;
 use portcullis_client::{ArchiveName, ClientError, LayoutName, PARALLEL, Platforms, Referrers, TransferOptions};
 use portcullis_oci::{PlatformChoice, Reference, RegistryHost, Tag};
 
+use crate::cmd::Audience;
 use crate::exit::Misconfigured;
 use crate::place::{DeletePlace, RepositoryPlace};
 
@@ -51,6 +53,12 @@ pub(crate) struct PartArgs {
     /// How many blobs are transferred at a time
     #[arg(long, value_name = "N", default_value_t = PARALLEL as u8, value_parser = clap::value_parser!(u8).range(1..=16))]
     parallel: u8,
+    /// Look at everything and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print events, one JSON object per line
+    #[arg(long)]
+    json: bool,
 }
 
 impl PartArgs {
@@ -61,6 +69,11 @@ impl PartArgs {
             referrers: if self.referrers { Referrers::Taken } else { Referrers::Left },
             parallel: usize::from(self.parallel),
         }
+    }
+
+    /// Who is told what happens.
+    pub(crate) fn audience(&self, quiet: bool) -> Audience {
+        Audience::of(quiet, self.json)
     }
 
     /// Where one image may go: that for this machine, unless another is named.
@@ -183,6 +196,9 @@ pub(crate) struct DeleteArgs {
     /// What to delete: HOST[:PORT]/NAME:TAG for the tag alone, HOST[:PORT]/NAME@DIGEST for the manifest and its tags
     #[arg(value_name = "REFERENCE")]
     pub(crate) place: DeletePlace,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -236,6 +252,18 @@ pub(crate) enum ImagePlace {
     OciArchive { file: PathBuf, tag: Option<Tag> },
     /// `docker-archive:FILE[:NAME[:TAG]]`
     DockerArchive { file: PathBuf, name: Option<ArchiveName> },
+}
+
+impl fmt::Display for ImagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, path, name) = match self {
+            Self::Layout(LayoutName { directory, tag }) => ("oci", directory, tag.as_ref().map(ToString::to_string)),
+            Self::OciArchive { file, tag } => ("oci-archive", file, tag.as_ref().map(ToString::to_string)),
+            Self::DockerArchive { file, name } => ("docker-archive", file, name.as_ref().map(ToString::to_string)),
+        };
+        write!(f, "{kind}:{}", path.display())?;
+        name.iter().try_for_each(|name| write!(f, ":{name}"))
+    }
 }
 
 impl FromStr for ImagePlace {

@@ -1,22 +1,33 @@
 //! `portcullis copy`: an image from one registry to another, or from one repository to another.
 
-use portcullis_client::copy_image;
+use portcullis_client::{copy_image, plan_copy};
 
 use crate::args::CopyArgs;
 use crate::cmd::transfer;
-use crate::output;
 
 pub(crate) fn run(args: &CopyArgs) -> anyhow::Result<()> {
-    transfer::run(async {
-        let (from, to) = (&args.from, &args.to);
+    transfer::run_resumable(transfer::GOES_ON, async {
+        let (from, to, options) = (&args.from, &args.to, args.part.options());
         let at_source = args.client(args.src_cert_dir.as_deref());
         let at_target = args.client(args.dest_cert_dir.as_deref());
+        let audience = args.part.audience(at_target.quiet);
         let source = transfer::connect(&from.host, &at_source).await?;
         let one = from.host == to.host && args.src_cert_dir == args.dest_cert_dir;
         let target = if one { source.clone() } else { transfer::connect(&to.host, &at_target).await? };
-        let (options, progress) = (args.part.options(), transfer::progress(&at_target));
-        let copied = copy_image((&source, from), (&target, to), &options, &progress).await?;
-        output::line(&copied.image.digest.to_string());
+        if args.part.dry_run {
+            let plan = plan_copy((&source, from), (&target, to), &options).await?;
+            transfer::tell_plan(&plan, &to.to_string(), audience);
+            return Ok(());
+        }
+        let copied = copy_image((&source, from), (&target, to), &options, &audience.progress()).await?;
+        let counts = [
+            ("manifests", copied.manifests as u64),
+            ("sent", copied.sent as u64),
+            ("sent_bytes", copied.sent_bytes),
+            ("mounted", copied.mounted as u64),
+            ("existing", copied.existing as u64),
+        ];
+        transfer::tell_end(&copied.image.digest, &counts, audience);
         Ok(())
     })
 }

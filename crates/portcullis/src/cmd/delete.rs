@@ -1,7 +1,7 @@
 //! `portcullis delete`: a tag, or a manifest with all its tags.
 
 use portcullis_certs::ShellCommand;
-use portcullis_client::ClientError;
+use portcullis_client::{Client, ClientError};
 use portcullis_oci::ManifestReference;
 
 use crate::args::DeleteArgs;
@@ -13,6 +13,9 @@ pub(crate) fn run(args: &DeleteArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let place = &args.place;
         let client = transfer::connect(&place.host, &args.client).await?;
+        if args.dry_run {
+            return would_delete(&client, place).await;
+        }
         let deleted = client.delete_manifest(&place.repository, &place.manifest).await;
         deleted.map_err(|error| explain(error, place))?;
         output::line(&format!("deleted {place}"));
@@ -26,6 +29,23 @@ pub(crate) fn run(args: &DeleteArgs) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// The digest, and the tags that would go with it.
+async fn would_delete(client: &Client, place: &DeletePlace) -> anyhow::Result<()> {
+    let fetched = client.manifest(&place.repository, &place.manifest).await?;
+    output::line(&format!("would delete {place}"));
+    if let ManifestReference::Digest(digest) = &place.manifest {
+        for tag in client.tags(&place.repository).await? {
+            let head = client.head_manifest(&place.repository, &ManifestReference::Tag(tag.clone())).await?;
+            if head.is_some_and(|head| head.digest == Some(*digest)) {
+                output::line(&format!("would delete {}/{}:{tag}", place.host, place.repository));
+            }
+        }
+    } else {
+        output::note(&format!("its manifest {} would stay", fetched.digest));
+    }
+    Ok(())
 }
 
 /// Distribution 2 answers 400 or 405 to a tag.

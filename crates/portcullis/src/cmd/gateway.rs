@@ -20,7 +20,7 @@ pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
     let open = Openness { any_user: args.any_user, beyond_loopback: args.i_know };
     let bound = args.listen.bind(open)?;
     let _log = output::start_log(args.log_json);
-    transfer::run(async {
+    transfer::run_serving(async {
         let stopped = signals::stopped()?;
         let listener = bound.into_listener()?;
         let stall = Duration::from_secs(args.stall.into());

@@ -1,19 +1,38 @@
 //! `portcullis pull`: an image from a registry into an OCI layout directory or an archive.
 
-use portcullis_client::{ArchiveForm, ImageTarget, LayoutDir, TransferOptions, pull_image};
+use portcullis_client::{ArchiveForm, ImageTarget, LayoutDir, TransferOptions, plan_pull, pull_image};
 
 use crate::args::{ImagePlace, PullArgs};
 use crate::cmd::transfer;
-use crate::output;
 
 pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
-    transfer::run(async {
-        let options = options(args)?;
+    let hint = match args.to {
+        ImagePlace::Layout(_) => "what has come whole is kept, and the same command goes on from there",
+        ImagePlace::OciArchive { .. } | ImagePlace::DockerArchive { .. } => {
+            "nothing was left behind, and the same command begins anew; to go on where it stopped, pull to oci:DIR"
+        }
+    };
+    transfer::run_resumable(hint, async {
+        let (options, audience) = (options(args)?, args.part.audience(args.client.quiet));
         let client = transfer::connect(&args.reference.host, &args.client).await?;
+        if args.part.dry_run {
+            let there = match &args.to {
+                ImagePlace::Layout(name) => LayoutDir::open(&name.directory).ok(),
+                ImagePlace::OciArchive { .. } | ImagePlace::DockerArchive { .. } => None,
+            };
+            let plan = plan_pull(&client, &args.reference, there.as_ref(), &options).await?;
+            transfer::tell_plan(&plan, &args.to.to_string(), audience);
+            return Ok(());
+        }
         let target = target(&args.to)?;
-        let progress = transfer::progress(&args.client);
-        let pulled = pull_image(&client, &args.reference, &target, &options, &progress).await?;
-        output::line(&pulled.image.digest.to_string());
+        let pulled = pull_image(&client, &args.reference, &target, &options, &audience.progress()).await?;
+        let counts = [
+            ("manifests", pulled.manifests as u64),
+            ("fetched", pulled.fetched as u64),
+            ("fetched_bytes", pulled.fetched_bytes),
+            ("reused", pulled.reused as u64),
+        ];
+        transfer::tell_end(&pulled.image.digest, &counts, audience);
         Ok(())
     })
 }

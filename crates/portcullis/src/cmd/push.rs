@@ -1,19 +1,30 @@
 //! `portcullis push`: an image from an OCI layout directory or an archive to a registry.
 
-use portcullis_client::{Archive, ImageSource, LayoutDir, push_image};
+use portcullis_client::{Archive, ImageSource, LayoutDir, plan_push, push_image};
 
 use crate::args::{ImagePlace, PushArgs};
 use crate::cmd::transfer;
-use crate::output;
 
 pub(crate) fn run(args: &PushArgs) -> anyhow::Result<()> {
-    transfer::run(async {
+    transfer::run_resumable(transfer::GOES_ON, async {
         // What is no layout and no archive is found before anything is sent.
         let source = source(&args.from)?;
-        let client = transfer::connect(&args.reference.host, &args.client).await?;
-        let progress = transfer::progress(&args.client);
-        let pushed = push_image(&client, &source, &args.reference, &args.part.options(), &progress).await?;
-        output::line(&pushed.image.digest.to_string());
+        let (reference, options) = (&args.reference, args.part.options());
+        let audience = args.part.audience(args.client.quiet);
+        let client = transfer::connect(&reference.host, &args.client).await?;
+        if args.part.dry_run {
+            let plan = plan_push(&client, &source, reference, &options).await?;
+            transfer::tell_plan(&plan, &reference.to_string(), audience);
+            return Ok(());
+        }
+        let pushed = push_image(&client, &source, reference, &options, &audience.progress()).await?;
+        let counts = [
+            ("manifests", pushed.manifests as u64),
+            ("sent", pushed.sent as u64),
+            ("sent_bytes", pushed.sent_bytes),
+            ("existing", pushed.existing as u64),
+        ];
+        transfer::tell_end(&pushed.image.digest, &counts, audience);
         Ok(())
     })
 }

@@ -1,20 +1,61 @@
 //! What the client commands share: the way to the registry, and how progress is told.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+mod progress;
+
+use std::time::Duration;
 
 use portcullis_certs::EngineProfile;
-use portcullis_client::{CertsChoice, Client, ClientOptions, Event, Location, Progress};
-use portcullis_oci::RegistryHost;
+use portcullis_client::{CertsChoice, Client, ClientOptions, Location, TransferPlan};
+use portcullis_oci::{Descriptor, Digest, RegistryHost, Tag};
 use portcullis_tls::Roots;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use progress::Audience;
 
 use crate::args::{ClientArgs, ProfileWord, RootsWord};
+use crate::cmd::size;
+use crate::exit::Interrupted;
 use crate::output;
+
+/// How long an interrupted command may take to put away what it has begun.
+const PUT_AWAY: Duration = Duration::from_secs(10);
+
+/// What holds for an interrupted push or copy.
+pub(crate) const GOES_ON: &str =
+    "the tag is what it was, blobs that have arrived whole are kept for now, and the same command goes on from there";
 
 /// Runs a client command; its error gets the advice that the client has for it.
 pub(crate) fn run<T>(transfer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    run_resumable("the same command does it again", transfer)
+}
+
+/// Runs what serves others until it ends by itself, with threads for them and signals of its own.
+pub(crate) fn run_serving<T>(serving: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(transfer)
+    runtime.block_on(serving)
+}
+
+/// As [`run`]; `hint` says how to go on after an interruption.
+pub(crate) fn run_resumable<T>(
+    hint: &'static str,
+    transfer: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    // One thread for all connections; hashing and writing have their own. With two, half of the work was waking the other
+    // one up: 70,000 times for a gibibyte.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = transfer => ended,
+            _ = interrupt.recv() => Err(Interrupted { signal: 2, hint }.into()),
+            _ = terminate.recv() => Err(Interrupted { signal: 15, hint }.into()),
+        }
+    });
+    // Temporary files are removed by the threads that write them.
+    runtime.shutdown_timeout(PUT_AWAY);
+    ended
 }
 
 /// Connects and says which pair was taken.
@@ -32,34 +73,40 @@ pub(crate) async fn connect(host: &RegistryHost, args: &ClientArgs) -> anyhow::R
     Ok(client)
 }
 
-/// One line per step. A blob's own progress is not drawn.
-pub(crate) fn progress(args: &ClientArgs) -> Progress {
-    if args.quiet {
-        return Progress::none();
+/// What a dry run found.
+pub(crate) fn tell_plan(plan: &TransferPlan, to: &str, audience: Audience) {
+    let bytes = |blobs: &[Descriptor]| blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+    let (wanted, there) = (bytes(&plan.wanted), bytes(&plan.there));
+    match audience {
+        Audience::Program => {
+            let digests = |blobs: &[Descriptor]| blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>();
+            output::json_line(&json!({
+                "event": "dry-run", "digest": plan.image.digest, "tag": plan.tag.as_ref().map(Tag::as_str),
+                "manifests": plan.manifests, "wanted": digests(&plan.wanted), "there": digests(&plan.there),
+                "bytes": wanted,
+            }));
+        }
+        Audience::Person | Audience::Nobody => {
+            if audience == Audience::Person {
+                output::note(&format!("would transfer {} blobs ({}) to {to}", plan.wanted.len(), size(wanted)));
+                output::note(&format!("{} blobs ({}) are there already", plan.there.len(), size(there)));
+                output::note("nothing was written: this was a dry run");
+            }
+            output::line(&plan.image.digest.to_string());
+        }
     }
-    let sizes = Mutex::new(HashMap::new());
-    Progress::new(move |event| {
-        let text = match event {
-            Event::BlobStarted { digest, size, .. } => {
-                // Only this closure holds the lock, and it does not panic.
-                sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(digest, size);
-                return;
-            }
-            Event::BlobFinished { digest } => {
-                let size = sizes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&digest);
-                format!("{} done ({} bytes)", short(&digest), size.unwrap_or(0))
-            }
-            Event::BlobExists { digest, .. } => format!("{} is there already", short(&digest)),
-            Event::BlobMounted { digest, .. } => format!("{} is mounted", short(&digest)),
-            Event::BlobForeign { digest } => format!("{} is fetched from elsewhere, left out", short(&digest)),
-            Event::Retrying { request, reason, pause } => {
-                format!("{request}: {reason}; again in {:.1} s", pause.as_secs_f32())
-            }
-            Event::Planned { blobs, bytes } => format!("{blobs} blobs, {bytes} bytes"),
-            Event::Manifest { .. } | Event::BlobAdvanced { .. } | Event::Tagged { .. } => return,
-        };
-        output::note(&text);
-    })
+}
+
+/// The last word of a transfer: the digest, or for a program an event.
+pub(crate) fn tell_end(digest: &Digest, counts: &[(&str, u64)], audience: Audience) {
+    if audience != Audience::Program {
+        return output::line(&digest.to_string());
+    }
+    let mut told = json!({"event": "done", "digest": digest});
+    for (key, count) in counts {
+        told[*key] = json!(count);
+    }
+    output::json_line(&told);
 }
 
 /// How the registry is reached, by what was typed.
@@ -79,9 +126,4 @@ pub(crate) fn options(args: &ClientArgs) -> ClientOptions {
         RootsWord::Fallback => Roots::Fallback,
     };
     ClientOptions { certs: CertsChoice { profile, location }, roots, ..ClientOptions::default() }
-}
-
-/// As engines abbreviate it: twelve digits.
-fn short(digest: &portcullis_oci::Digest) -> String {
-    format!("{}:{}", digest.algorithm(), &digest.hex()[..12])
 }

@@ -6,9 +6,10 @@ use portcullis_testkit::image::Image;
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
+use rustix::process::Signal;
 
 use crate::netns::{IP, Machine, NSENTER};
-use crate::process::Ran;
+use crate::process::{DEADLINE, Ran, Running, eventually};
 use crate::registry::{PORTCULLIS, Registry};
 
 /// A registry, its client ci-7 where Docker looks for its certificate, and an image in demo/app with tags 1 and 2.
@@ -221,4 +222,87 @@ fn repositories_and_what_refers_to_an_image() {
         .run(PORTCULLIS, &["push", "oci-archive:out.tar:1", &registry.reference("fourth/app:1"), "--referrers"])
         .ok();
     machine.run(PORTCULLIS, &["referrers", &registry.reference("fourth/app:1")]).ok().says(&digest);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let (from, to) = (registry.reference("demo/app:1"), registry.reference("new/app:1"));
+    let digest = image.manifest.digest.to_string();
+    for args in [
+        vec!["push", "oci:layout:v1", &to, "--dry-run"],
+        vec!["copy", &from, &to, "--dry-run"],
+        vec!["pull", &from, "--to", "oci:out", "--dry-run"],
+        vec!["pull", &from, "--to", "docker-archive:out.tar", "--dry-run"],
+    ] {
+        let told = machine.run(PORTCULLIS, &args).ok().says("would transfer 3 blobs").says("nothing was written");
+        assert_eq!(told.stdout.trim(), digest, "{told}");
+    }
+    machine.run(PORTCULLIS, &["push", "oci:layout:v1", &from, "--dry-run"]).ok().says("3 blobs (394.9 KiB) are there");
+    machine.run(PORTCULLIS, &["delete", &format!("demo@{digest}"), "--dry-run"]).exits(2);
+    let all = format!("{}@{digest}", registry.reference("demo/app"));
+    let told = machine.run(PORTCULLIS, &["delete", &all, "--dry-run"]).ok();
+    assert_eq!(told.stdout.lines().count(), 3, "{told}");
+    assert_eq!(tags(&machine, &registry.reference("demo/app")).ok().stdout, "1\n2\n");
+    machine.run(PORTCULLIS, &["manifest", &to]).exits(1);
+    assert!(!machine.dir().join("out").exists() && !machine.dir().join("out.tar").exists());
+    assert_eq!(count(&registry, &["POST", "/v2/new/app/"]), 0);
+}
+
+#[test]
+fn what_happens_is_told_to_programs_as_json() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _, image) = with_image(&machine);
+    let from = registry.reference("demo/app:1");
+    let told = machine.run(PORTCULLIS, &["pull", &from, "--to", "oci:out", "--json"]).ok();
+    let events: Vec<serde_json::Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |event: &str, state: Option<&str>| {
+        let is_one =
+            |told: &&serde_json::Value| told["event"] == event && state.is_none_or(|state| told["state"] == state);
+        events.iter().filter(is_one).count()
+    };
+    assert_eq!(
+        (of("planned", None), of("manifest", None), of("tagged", None), of("done", None)),
+        (1, 1, 1, 1),
+        "{told}"
+    );
+    assert_eq!((of("blob", Some("started")), of("blob", Some("done"))), (3, 3), "{told}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["fetched"]), (&"done".into(), &3.into()));
+    assert_eq!(last["digest"], image.manifest.digest.to_string());
+    let again = machine.run(PORTCULLIS, &["pull", &from, "--to", "oci:out", "--json"]).ok();
+    assert_eq!(again.stdout.matches(r#""state":"there""#).count(), 3, "{again}");
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing_broken_and_says_how_to_go_on() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    registry.fill_certs(&machine.docker_certs("registry.test:5443"), &registry.new_client("ci-7"));
+    // Large enough that it is under way when the signal comes.
+    Image::new(7, &[600_000_000]).write_layout(&machine.dir().join("layout"), "v1");
+    let reference = registry.reference("demo/app:1");
+    machine.run(PORTCULLIS, &["push", "oci:layout", &reference]).ok();
+    for (place, signal, code) in [("oci:out", Signal::INT, 130), ("docker-archive:out.tar", Signal::TERM, 143)] {
+        let mut command = machine.command(PORTCULLIS);
+        command.args(["pull", &reference, "--to", place, "--json"]);
+        let mut pull = Running::start(command, &machine.logs());
+        assert!(eventually(DEADLINE, || pull.has_ended() || pull.said().contains("started")), "{}", pull.said());
+        pull.signal(signal);
+        pull.wait(DEADLINE).exits(code).says("interrupted: ").says("the same command");
+    }
+    let left: Vec<_> = walk(machine.dir()).into_iter().filter(|name| name.contains(".portcullis-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!machine.dir().join("out.tar").exists());
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out"]).ok();
+}
+
+/// The names of all files in the directory itself and in the layout `out`.
+fn walk(dir: &std::path::Path) -> Vec<String> {
+    let names = |dir: &std::path::Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+    names(dir).chain(names(&dir.join("out"))).map(|name| name.to_string_lossy().into_owned()).collect()
 }

@@ -1,0 +1,277 @@
+//! How a transfer is told: bars on a terminal, a line per step elsewhere, events for programs, or nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use portcullis_client::{Event, Progress};
+use portcullis_oci::Digest;
+use serde_json::{Value, json};
+
+use crate::cmd::size;
+use crate::output::{self, Board};
+
+/// A blob's `moving` events come no more often.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Nobody: the result says all.
+    Nobody,
+    /// A program, with one JSON object per line.
+    Program,
+    /// A person.
+    Person,
+}
+
+impl Audience {
+    pub(crate) fn of(quiet: bool, json: bool) -> Self {
+        match (quiet, json) {
+            (_, true) => Self::Program,
+            (true, false) => Self::Nobody,
+            (false, false) => Self::Person,
+        }
+    }
+
+    /// What hands the events on.
+    pub(crate) fn progress(self) -> Progress {
+        match self {
+            Self::Nobody => Progress::none(),
+            Self::Program => {
+                let mut moving = Moving::default();
+                sink(move |event| {
+                    if let Some(told) = moving.told(&event) {
+                        output::json_line(&told);
+                    }
+                })
+            }
+            Self::Person if output::draws() => {
+                let mut bars = Bars::new();
+                sink(move |event| bars.take(&event))
+            }
+            Self::Person => {
+                let mut sizes = HashMap::new();
+                sink(move |event| {
+                    if let Some(text) = line(&event, &mut sizes) {
+                        output::note(&text);
+                    }
+                })
+            }
+        }
+    }
+}
+
+fn sink(take: impl FnMut(Event) + Send + 'static) -> Progress {
+    let take = Arc::new(Mutex::new(take));
+    // Only this closure holds the lock, and what is called does not panic.
+    Progress::new(move |event| (take.lock().unwrap_or_else(PoisonError::into_inner))(event))
+}
+
+/// One line for each step that is worth one.
+fn line(event: &Event, sizes: &mut HashMap<Digest, u64>) -> Option<String> {
+    let text = match event {
+        Event::BlobStarted { digest, size } => {
+            sizes.insert(*digest, *size);
+            return None;
+        }
+        Event::BlobFinished { digest } => {
+            format!("{} done ({})", short(digest), size(sizes.remove(digest).unwrap_or(0)))
+        }
+        Event::BlobExists { digest, .. } => format!("{} is there already", short(digest)),
+        Event::BlobMounted { digest, .. } => format!("{} is mounted", short(digest)),
+        Event::BlobForeign { digest } => format!("{} is fetched from elsewhere, left out", short(digest)),
+        Event::Retrying { request, reason, pause } => {
+            format!("{request}: {reason}; again in {:.1} s", pause.as_secs_f32())
+        }
+        Event::Planned { blobs, bytes } => format!("{blobs} blobs, {}", size(*bytes)),
+        Event::Manifest { .. } | Event::BlobAdvanced { .. } | Event::Tagged { .. } => return None,
+    };
+    Some(text)
+}
+
+/// As engines abbreviate it: twelve digits.
+fn short(digest: &Digest) -> String {
+    format!("{}:{}", digest.algorithm(), &digest.hex()[..12])
+}
+
+/// Blobs under way, for the events about their bytes.
+#[derive(Default)]
+struct Moving(HashMap<Digest, (u64, u64, Option<Instant>)>);
+
+impl Moving {
+    /// The event as JSON. The keys are stable (docs/client.md).
+    fn told(&mut self, event: &Event) -> Option<Value> {
+        Some(match event {
+            Event::Planned { blobs, bytes } => json!({"event": "planned", "blobs": blobs, "bytes": bytes}),
+            Event::Manifest { digest, media_type, size } => {
+                json!({"event": "manifest", "digest": digest, "media_type": media_type, "size": size})
+            }
+            Event::BlobStarted { digest, size } => {
+                self.0.insert(*digest, (0, *size, None));
+                blob(digest, "started", Some(*size))
+            }
+            Event::BlobAdvanced { digest, bytes } => {
+                let (moved, size, last) = self.0.get_mut(digest)?;
+                *moved += bytes;
+                if last.is_some_and(|last| last.elapsed() < PAUSE) {
+                    return None;
+                }
+                *last = Some(Instant::now());
+                let mut told = blob(digest, "moving", Some(*size));
+                told["moved"] = json!(*moved);
+                told
+            }
+            Event::BlobFinished { digest } => {
+                let size = self.0.remove(digest).map(|(_, size, _)| size);
+                blob(digest, "done", size)
+            }
+            Event::BlobExists { digest, size } => blob(digest, "there", Some(*size)),
+            Event::BlobMounted { digest, size } => blob(digest, "mounted", Some(*size)),
+            Event::BlobForeign { digest } => blob(digest, "elsewhere", None),
+            Event::Retrying { request, reason, pause } => {
+                json!({"event": "retrying", "request": request, "reason": reason, "seconds": pause.as_secs_f32()})
+            }
+            Event::Tagged { tag, digest } => {
+                json!({"event": "tagged", "tag": tag.as_ref().map(portcullis_oci::Tag::as_str), "digest": digest})
+            }
+        })
+    }
+}
+
+fn blob(digest: &Digest, state: &str, size: Option<u64>) -> Value {
+    json!({"event": "blob", "digest": digest, "state": state, "size": size})
+}
+
+/// A bar for each blob under way and one for all of them.
+struct Bars {
+    board: Board,
+    sizes: HashMap<Digest, u64>,
+    under_way: Vec<Bar>,
+    planned: u64,
+    moved: u64,
+    /// What need not move.
+    spared: u64,
+    start: Option<Instant>,
+}
+
+struct Bar {
+    digest: Digest,
+    size: u64,
+    moved: u64,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let (sizes, under_way) = (HashMap::new(), Vec::new());
+        Self { board: Board::new(), sizes, under_way, planned: 0, moved: 0, spared: 0, start: None }
+    }
+
+    fn take(&mut self, event: &Event) {
+        let said = line(event, &mut self.sizes);
+        match *event {
+            Event::Planned { bytes, .. } => self.planned = bytes,
+            Event::BlobStarted { digest, size } => {
+                self.start.get_or_insert_with(Instant::now);
+                self.under_way.push(Bar { digest, size, moved: 0 });
+            }
+            Event::BlobAdvanced { digest, bytes } => {
+                self.moved += bytes;
+                if let Some(bar) = self.under_way.iter_mut().find(|bar| bar.digest == digest) {
+                    bar.moved += bytes;
+                }
+            }
+            Event::BlobFinished { digest } => self.under_way.retain(|bar| bar.digest != digest),
+            Event::BlobExists { size, .. } | Event::BlobMounted { size, .. } => self.spared += size,
+            Event::BlobForeign { .. } | Event::Retrying { .. } | Event::Manifest { .. } | Event::Tagged { .. } => {}
+        }
+        if let Some(said) = said {
+            self.board.say(&said);
+        }
+        let Self { board, under_way, planned, moved, spared, start, .. } = self;
+        board.draw(|columns| {
+            let mut lines: Vec<String> =
+                under_way.iter().map(|bar| drawn(&short(&bar.digest), bar.moved, bar.size, "", columns)).collect();
+            let pace = start.map(|start| pace(*moved, planned.saturating_sub(*spared), start.elapsed()));
+            lines.push(drawn("all", *moved + *spared, *planned, &pace.unwrap_or_default(), columns));
+            lines
+        });
+    }
+}
+
+/// `sha256:0123456789ab [=======>      ]  45 %  12.0 MiB of 26.5 MiB`
+fn drawn(name: &str, moved: u64, size_of_it: u64, pace: &str, columns: usize) -> String {
+    let (parts, whole) = (moved.min(size_of_it), size_of_it.max(1));
+    let percent = u128::from(parts) * 100 / u128::from(whole);
+    let tail = format!("{percent:>3} %  {} of {}{pace}", size(moved), size(size_of_it));
+    let room = columns.saturating_sub(19 + 4 + tail.len()).min(40);
+    if room < 10 {
+        return format!("{name:<19} {tail}").chars().take(columns).collect();
+    }
+    let filled = usize::try_from(u128::from(parts) * room as u128 / u128::from(whole)).unwrap_or(room);
+    let head = if filled < room { ">" } else { "" };
+    format!("{name:<19} [{:<room$}] {tail}", "=".repeat(filled) + head)
+}
+
+/// `  34.1 MiB/s, 3 s left`
+fn pace(moved: u64, of: u64, elapsed: Duration) -> String {
+    let millis = elapsed.as_millis();
+    if millis < 500 || moved == 0 {
+        return String::new();
+    }
+    let rate = u64::try_from(u128::from(moved) * 1000 / millis).unwrap_or(u64::MAX).max(1);
+    let left = of.saturating_sub(moved) / rate;
+    let left = match (left / 3600, left / 60 % 60, left % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    };
+    format!("  {}/s, {left} left", size(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_oci::Algorithm;
+
+    use super::*;
+
+    #[test]
+    fn a_bar_fits_its_line() {
+        for (moved, of, columns, text) in [
+            (0, 100, 80, "x                   [>                                       ]   0 %  0 bytes of 100 bytes"),
+            (50, 100, 60, "x                   [======>      ]  50 %  50 bytes of 100 bytes"),
+            (100, 100, 60, "x                   [=============] 100 %  100 bytes of 100 bytes"),
+            (300, 100, 60, "x                   [=============] 100 %  300 bytes of 100 bytes"),
+            (0, 0, 30, "x                     0 %  0 by"),
+        ] {
+            let bar = drawn("x", moved, of, "", columns);
+            assert!(bar.len() <= columns.max(80), "{bar}");
+            if columns != 60 || bar.contains('[') {
+                assert_eq!(bar.trim_end(), text, "{moved} of {of} in {columns}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_fast_and_how_long() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pace(1 << 20, 4 << 20, second), "  1.0 MiB/s, 3 s left");
+        assert_eq!(pace(1 << 20, 100 << 20, second), "  1.0 MiB/s, 1 min 39 s left");
+        assert_eq!(pace(1 << 20, 5000 << 20, second), "  1.0 MiB/s, 1 h 23 min left");
+        assert_eq!(pace(0, 5, second), "");
+        assert_eq!(pace(5, 5, Duration::from_millis(10)), "");
+    }
+
+    #[test]
+    fn a_program_hears_of_moving_bytes_now_and_then() {
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        let mut moving = Moving::default();
+        let told = moving.told(&Event::BlobStarted { digest, size: 10 }).unwrap();
+        assert_eq!(told, json!({"event": "blob", "digest": digest, "state": "started", "size": 10}));
+        let told = moving.told(&Event::BlobAdvanced { digest, bytes: 4 }).unwrap();
+        assert_eq!((&told["moved"], &told["state"]), (&json!(4), &json!("moving")));
+        assert!(moving.told(&Event::BlobAdvanced { digest, bytes: 4 }).is_none(), "so soon");
+        let told = moving.told(&Event::BlobFinished { digest }).unwrap();
+        assert_eq!(told, json!({"event": "blob", "digest": digest, "state": "done", "size": 10}));
+    }
+}
