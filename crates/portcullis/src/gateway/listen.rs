@@ -105,7 +105,7 @@ impl Place {
                     )));
                 }
                 if !open.any_user {
-                    peer_user::check_tcp(*address).context(
+                    peer_user::check_tcp().context(
                         "the kernel does not tell whose a connection is: listen on a Unix socket (--listen unix:PATH), or let in every user of this machine with --any-user",
                     )?;
                 }

@@ -28,6 +28,8 @@ pub(super) enum Unknown {
     Elsewhere,
     #[error("the other end belongs to a user that has no number here")]
     Unmapped,
+    #[error("it does not know a connection of our own (is `tcp_diag` missing?)")]
+    Unsupported,
     #[cfg(not(target_os = "linux"))]
     #[error("only Linux says whose a TCP connection is")]
     NotLinux,
@@ -53,12 +55,10 @@ pub(super) fn of_unix(stream: &UnixStream) -> Result<User, Unknown> {
 
 #[cfg(target_os = "linux")]
 pub(super) fn of_tcp(stream: &TcpStream) -> Result<User, Unknown> {
-    let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-    let found = diag::find(canonical(peer), canonical(local))?;
-    let owner = found.ok_or(Unknown::Elsewhere)?.owner()?;
+    let user = owner(stream.peer_addr()?, stream.local_addr()?)?;
     // Fails once our end is reset: until now its addresses were nobody else's.
     stream.peer_addr()?;
-    mapped(owner)
+    Ok(user)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -66,16 +66,28 @@ pub(super) fn of_tcp(_: &TcpStream) -> Result<User, Unknown> {
     Err(Unknown::NotLinux)
 }
 
-/// Whether the kernel can be asked at all; without that, every connection would be refused.
+/// Whether the kernel says whose a connection is, by one of our own; without that, every connection would be refused.
 #[cfg(target_os = "linux")]
-pub(super) fn check_tcp(address: SocketAddr) -> Result<(), Unknown> {
-    diag::find(address, address)?;
-    Ok(())
+pub(super) fn check_tcp() -> Result<(), Unknown> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let ours = std::net::TcpStream::connect(listener.local_addr()?)?;
+    // A kernel without the part that would know says of every socket that there is none.
+    match owner(ours.local_addr()?, ours.peer_addr()?) {
+        Ok(user) if user == User::ours() => Ok(()),
+        Ok(_) | Err(Unknown::Elsewhere) => Err(Unknown::Unsupported),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn check_tcp(_: SocketAddr) -> Result<(), Unknown> {
+pub(super) fn check_tcp() -> Result<(), Unknown> {
     Err(Unknown::NotLinux)
+}
+
+#[cfg(target_os = "linux")]
+fn owner(peer: SocketAddr, local: SocketAddr) -> Result<User, Unknown> {
+    let found = diag::find(canonical(peer), canonical(local))?;
+    mapped(found.ok_or(Unknown::Elsewhere)?.owner()?)
 }
 
 fn mapped(number: u32) -> Result<User, Unknown> {
