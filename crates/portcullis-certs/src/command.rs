@@ -6,6 +6,7 @@
 use crate::visible::is_plain;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
+use std::path::Path;
 
 /// One command, or several joined with `&&`, to be pasted into a POSIX shell.
 ///
@@ -26,6 +27,30 @@ impl ShellCommand {
     /// A command from its argument vector, program first.
     pub fn new<W: Into<OsString>>(argv: impl IntoIterator<Item = W>) -> Self {
         Self { steps: vec![argv.into_iter().map(Into::into).collect()] }
+    }
+
+    /// Opens a file at a line, counted from 1. Every POSIX system has `vi`.
+    pub fn edit(path: &Path, line: Option<u32>) -> Self {
+        let at = line.map(|line| OsString::from(format!("+{line}")));
+        Self::new([OsString::from("vi")].into_iter().chain(at).chain([Self::operand(path)]))
+    }
+
+    /// Shows the certificates of a file or directory: whom they name, who issued them, until when.
+    pub fn show(path: &Path) -> Self {
+        Self::new(["portcullis".into(), "cert".into(), "show".into(), Self::operand(path)])
+    }
+
+    /// A path as a program's argument: one that starts with a hyphen would be taken for an option.
+    pub fn operand(path: &Path) -> OsString {
+        let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+        if is_option { Path::new(".").join(path).into() } else { path.into() }
+    }
+
+    /// Every step with root's rights.
+    #[must_use]
+    pub fn with_sudo(self) -> Self {
+        let sudo = |argv: Vec<OsString>| [OsString::from("sudo")].into_iter().chain(argv).collect();
+        Self { steps: self.steps.into_iter().map(sudo).collect() }
     }
 
     /// A second command that runs only when the ones before succeeded (`&&`).

@@ -19,6 +19,7 @@ mod error;
 mod fault;
 mod fault_text;
 mod finding;
+mod fix;
 
 pub mod engine_files;
 mod host_certs;
@@ -49,8 +50,9 @@ pub use command::ShellCommand;
 pub use crl::{CrlScope, RevocationList};
 pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike};
-pub use finding::{Finding, Fix, Severity};
+pub use finding::{Finding, Severity};
 pub use fingerprint::{Fingerprint, Serial};
+pub use fix::Fix;
 pub use glob::glob;
 pub use host_certs::{CertsLocation, ClientPair, HostCerts, read_host_certs};
 pub use key::{PrivateKey, UnusableKey};

@@ -8,6 +8,7 @@ mod files;
 mod layout;
 mod live;
 mod repairs;
+mod rights;
 mod server;
 mod trust;
 mod x509;
@@ -73,6 +74,7 @@ pub fn examine(facts: &Facts) -> Report {
         }
     }
     repairs::settle(&mut findings, facts);
+    rights::ask_for(&mut findings, facts);
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.code.cmp(b.code)).then_with(|| place(a).cmp(&place(b))));
     Report::new(facts, findings, skipped)
 }

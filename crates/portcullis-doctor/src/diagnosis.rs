@@ -132,8 +132,14 @@ impl Diagnosis {
         self
     }
 
-    pub(crate) fn say(self, text: impl Into<String>) -> Self {
-        self.with_fix(Fix::Say(text.into()))
+    /// What no one command does, and where it starts.
+    pub(crate) fn say(self, text: impl Into<String>, command: ShellCommand) -> Self {
+        self.with_fix(Fix::Say { text: text.into(), command })
+    }
+
+    /// The same, where it starts with a look at who issued a certificate, and for what.
+    pub(crate) fn say_of(self, path: &Path, text: impl Into<String>) -> Self {
+        self.say(text, ShellCommand::show(path))
     }
 
     pub(crate) fn run<W: Into<OsString>>(self, argv: impl IntoIterator<Item = W>) -> Self {

@@ -6,6 +6,7 @@ mod config;
 mod engines;
 mod hosts;
 mod live;
+mod programs;
 
 use portcullis_certs::{
     DirectorySurvey, EngineProfile, Prediction, RegistryHost, Version, survey_directory, survey_root,
@@ -129,7 +130,7 @@ pub struct Machine {
 pub struct EngineFacts {
     /// Its rules.
     pub profile: &'static EngineProfile,
-    /// Its version, where the package database has it.
+    /// Its version, where the package database has it or the program says it.
     pub version: Option<Version>,
     /// The programs that were found; empty for an engine that was only asked for.
     pub programs: Vec<PathBuf>,

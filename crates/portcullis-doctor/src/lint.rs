@@ -72,7 +72,7 @@ fn dates(file: &FileSurvey, now: OffsetDateTime) -> Vec<Diagnosis> {
         };
         Diagnosis::new(if is_root { "D41" } else { "D40" }, Severity::Warning, what)
             .at_line(&file.path, Some(located.line))
-            .say("ask whoever issued it for a new one")
+            .say_of(&file.path, "ask whoever issued it for a new one")
     })
     .collect()
 }

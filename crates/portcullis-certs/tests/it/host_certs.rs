@@ -87,7 +87,7 @@ fn a_missing_key_is_told_in_the_pages_words() {
         text_of(&findings[0]),
         "Missing key client.key for client certificate client.cert. CA certificates should use the extension .crt."
     );
-    assert!(matches!(findings[0].fix(), Fix::Say(_)));
+    assert!(matches!(findings[0].fix(), Fix::Say { .. }));
     let findings = check(PODMAN, &[("ca.cert", &bytes("ca.crt"))], &[], 0, &["fatal D20 ca.cert"]);
     let Fix::Run(command) = findings[0].fix() else { panic!() };
     assert!(command.to_string().starts_with("mv -i ") && command.to_string().ends_with("/ca.crt"), "{command}");
@@ -264,7 +264,7 @@ fn a_mismatched_key_is_told_whose_it_is() {
     assert_eq!(text_of(&findings[0]), "key a.key does not belong to certificate a.cert; it belongs to b.cert");
     assert_eq!(text_of(&findings[1]), "key b.key does not belong to certificate b.cert; it belongs to a.cert");
     assert!(
-        findings.iter().all(|finding| matches!(finding.fix(), Fix::Say(_))),
+        findings.iter().all(|finding| matches!(finding.fix(), Fix::Say { .. })),
         "no command may overwrite the other key"
     );
 }

@@ -3,7 +3,7 @@
 use super::{Check, never, nothing_more, requires};
 use crate::diagnosis::{Diagnosis, day};
 use crate::facts::{Facts, TextFile};
-use portcullis_certs::{Layout, Outcome, Severity, UnreadReason, Version};
+use portcullis_certs::{Layout, Outcome, Severity, ShellCommand, UnreadReason, Version};
 
 pub(super) static CHECKS: &[Check] = &[
     Check {
@@ -135,18 +135,22 @@ fn insecure(facts: &Facts) -> Vec<Diagnosis> {
                 let seen = lines.fold(Diagnosis::new("D80", severity, what), |diagnosis, line| {
                     diagnosis.at_line(&line.path, Some(line.line)).value(format!("{address} {}", host.host()))
                 });
-                seen.say(format!(
-                    "use a name that leads to another address of this machine, for example with the line `10.0.0.1 {}` in the hosts file",
+                let text = format!(
+                    "use a name that leads to another address of this machine, for example with the line `10.0.0.1 {}` in the hosts file; its addresses",
                     host.host()
-                ))
+                );
+                seen.say(text, ShellCommand::new(["hostname", "-I"]))
             }
             UnreadReason::Insecure(entry) => {
                 let what = format!("{host} is in insecure-registries: the certificate directory is not read");
                 let mut diagnosis = Diagnosis::new("D80", severity, what);
+                let mut command = ShellCommand::new(["systemctl", "reload", "docker"]);
                 if let Some(file) = &facts.config.docker.file {
-                    diagnosis = diagnosis.at_line(&file.path, file.line_of(entry)).value(entry);
+                    let line = file.line_of(entry);
+                    diagnosis = diagnosis.at_line(&file.path, line).value(entry);
+                    command = ShellCommand::edit(&file.path, line).then(["systemctl", "reload", "docker"]);
                 }
-                diagnosis.say("remove the entry from insecure-registries, then: systemctl reload docker")
+                diagnosis.say("remove the entry from insecure-registries, and have Docker read it again", command)
             }
             UnreadReason::DockerHub | UnreadReason::PlainHttp | UnreadReason::NoConfigPath => continue,
         };
@@ -216,7 +220,7 @@ fn insecure_in(file: &TextFile, facts: &Facts) -> Option<Diagnosis> {
                 Diagnosis::new("D83", Severity::Warning, what)
                     .at(&file.path)
                     .value(error.message())
-                    .say("correct the file"),
+                    .say("correct the file", ShellCommand::edit(&file.path, None)),
             );
         }
     };
@@ -234,7 +238,7 @@ fn insecure_in(file: &TextFile, facts: &Facts) -> Option<Diagnosis> {
             .for_engine("podman")
             .at_line(&file.path, file.line_of(prefix))
             .value(prefix)
-            .say("remove `insecure = true` of this registry"),
+            .say("remove `insecure = true` of this registry", ShellCommand::edit(&file.path, file.line_of(prefix))),
     )
 }
 
@@ -253,11 +257,10 @@ fn docker_29(facts: &Facts) -> Vec<Diagnosis> {
         return Vec::new();
     }
     let what = format!("Docker {version} ignores certificate directories when it fetches a token");
-    vec![
-        Diagnosis::new("D84", Severity::Warning, what)
-            .for_engine("docker-containerd")
-            .say("update Docker to 29.5 or later; without a token server there is nothing to do"),
-    ]
+    vec![Diagnosis::new("D84", Severity::Warning, what).for_engine("docker-containerd").say(
+        "update Docker to 29.5 or later; without a token server there is nothing to do",
+        ShellCommand::new(["docker", "version"]),
+    )]
 }
 
 fn builders(facts: &Facts) -> Vec<Diagnosis> {
@@ -271,9 +274,25 @@ fn builders(facts: &Facts) -> Vec<Diagnosis> {
             Diagnosis::new("D85", Severity::Note, what)
                 .at(&builder.path)
                 .value(format!("made {}", day(builder.changed)))
-                .say("after a renewal: docker buildx rm NAME, then docker buildx create with --buildkitd-config")
+                .say(
+                    "after a renewal make it again, with a buildkitd.toml that names the certificates",
+                    again(&builder.name),
+                )
         })
         .collect()
+}
+
+fn again(builder: &str) -> ShellCommand {
+    let config = "--buildkitd-config=/etc/buildkit/buildkitd.toml";
+    ShellCommand::new(["docker", "buildx", "rm", builder]).then([
+        "docker",
+        "buildx",
+        "create",
+        "--name",
+        builder,
+        "--driver=docker-container",
+        config,
+    ])
 }
 
 fn virtual_machines(facts: &Facts) -> Vec<Diagnosis> {
@@ -281,7 +300,14 @@ fn virtual_machines(facts: &Facts) -> Vec<Diagnosis> {
     machines
         .map(|path| {
             let what = "an engine in a virtual machine reads that machine's files, not these";
-            Diagnosis::new("D86", Severity::Note, what).at(path).say("run the doctor inside of the machine too")
+            let of_podman = path.as_os_str().to_string_lossy().contains("podman");
+            let inside = ["podman", "machine", "ssh", "ls -R /etc/docker/certs.d /etc/containers/certs.d"];
+            let (text, command) = if of_podman {
+                ("compare with what is inside of the machine", ShellCommand::new(inside))
+            } else {
+                ("start Docker Desktop again after each change", ShellCommand::new(["docker", "desktop", "restart"]))
+            };
+            Diagnosis::new("D86", Severity::Note, what).at(path).say(text, command)
         })
         .collect()
 }

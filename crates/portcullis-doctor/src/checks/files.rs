@@ -3,7 +3,8 @@
 use super::{Check, never, nothing_more};
 use crate::diagnosis::{Diagnosis, name, shown};
 use crate::facts::Facts;
-use portcullis_certs::{Certificate, DirectorySurvey, EntryKind, FileSurvey, Severity};
+use portcullis_certs::{Certificate, DirectorySurvey, EntryKind, FileSurvey, Fix, Severity, ShellCommand};
+use std::ffi::OsString;
 
 pub(super) static CHECKS: &[Check] = &[
     Check {
@@ -203,12 +204,16 @@ fn intermediate_for(file: &FileSurvey, directory: &DirectorySurvey) -> Option<Di
     )
 }
 
-fn append(source: &FileSurvey, file: &FileSurvey) -> portcullis_certs::Fix {
-    portcullis_certs::Fix::Say(format!(
-        "append the certificate in {} to {}, after the client's own",
-        shown(&source.path),
-        shown(&file.path)
-    ))
+/// One command where the source holds nothing else.
+fn append(source: &FileSurvey, file: &FileSurvey) -> Fix {
+    if source.certificates.len() == 1 && has_suffix(source, "crt") {
+        let mut script = OsString::from("$r ");
+        script.push(&source.path);
+        return Fix::Run(ShellCommand::new(["sed".into(), "-i".into(), script, ShellCommand::operand(&file.path)]));
+    }
+    let (from, to) = (shown(&source.path), shown(&file.path));
+    let text = format!("append the intermediate CA's certificate in {from} to {to}, after the client's own");
+    Fix::Say { text, command: ShellCommand::show(&source.path) }
 }
 
 /// The file with the certificate that issued this one and is no root itself.

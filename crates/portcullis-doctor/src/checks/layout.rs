@@ -1,9 +1,12 @@
 //! D01 to D12: where the directories are and what they are called.
 
+use super::repairs::{is_certificate_file, moved};
 use super::{Check, never, nothing_more};
 use crate::diagnosis::{Diagnosis, name, shown};
 use crate::facts::{EngineFacts, Facts};
-use portcullis_certs::{EntryKind, Fault, FileSurvey, Outcome, RegistryHost, Severity, UnreadReason};
+use portcullis_certs::{
+    DirectorySurvey, EntryKind, Fault, FileSurvey, Outcome, RegistryHost, Severity, ShellCommand, UnreadReason,
+};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -33,10 +36,10 @@ pub(super) static CHECKS: &[Check] = &[
         title: "certificate files lie one level too high, or the given directory one level too low",
         severity: Severity::Warning,
         why: "files beside the host directories are never read",
-        text: "Certificate files belong into `certs.d/HOST[:PORT]/`, not into `certs.d/` itself. The reverse mistake is `--cert-dir` of Podman and skopeo, which wants the host's directory itself: given `certs.d`, it reads no certificate and says nothing.",
+        text: "Certificate files belong into `certs.d/HOST[:PORT]/`, not into `certs.d/` itself. The reverse mistake is `--cert-dir` of Podman and skopeo, which wants the host's directory itself: given `certs.d`, it reads no certificate and says nothing. An empty directory of the host, with the files above it, is the same mistake half mended.",
         fix: "move the files into the host's directory, or name the host's directory",
         skip: never,
-        find: nothing_more,
+        find: above_an_empty_one,
     },
     Check {
         code: "D04",
@@ -156,6 +159,30 @@ fn is_list(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().windows(2).any(|pair| pair == b":/")
 }
 
+/// No engine misses an empty directory, so that no reading looks further: whoever made it put the files one level too high.
+fn above_an_empty_one(facts: &Facts) -> Vec<Diagnosis> {
+    let empty = facts.directories.iter().filter(|directory| directory.fault.is_none() && directory.files.is_empty());
+    empty.filter_map(|directory| above(directory, facts)).collect()
+}
+
+fn above(directory: &DirectorySurvey, facts: &Facts) -> Option<Diagnosis> {
+    let root = facts.roots.iter().find(|root| Some(root.path.as_path()) == directory.path.parent())?;
+    let files: Vec<&Path> =
+        root.files.iter().filter(|file| is_certificate_file(file)).map(|file| file.path.as_path()).collect();
+    if files.is_empty() {
+        return None;
+    }
+    let reading = facts.engines.iter().filter(|engine| engine.prediction.taken() == Some(&directory.path));
+    let what = format!(
+        "{} is empty, and certificate files lie one level above it, where they are not read",
+        shown(&directory.path)
+    );
+    let diagnosis = files.iter().fold(Diagnosis::new("D03", Severity::Warning, what), |it, file| it.at(file));
+    Some(
+        diagnosis.for_engines(reading.map(|engine| engine.profile.name)).run(moved(files.into_iter(), &directory.path)),
+    )
+}
+
 fn impossible_names(facts: &Facts) -> Vec<Diagnosis> {
     let entries = facts.roots.iter().flat_map(|root| root.files.iter().filter(|file| is_directory(file)));
     entries.filter_map(|entry| impossible_name(entry, facts)).collect()
@@ -173,8 +200,10 @@ fn impossible_name(entry: &FileSurvey, facts: &Facts) -> Option<Diagnosis> {
         return None;
     }
     let what = format!("{} can be no registry's directory", name(&entry.path));
-    Some(Diagnosis::new("D04", Severity::Note, what).at(&entry.path).say(
-        "rename it to HOST or HOST:PORT as the registry is typed in image names, without https:// and without a path",
+    let path = &entry.path;
+    Some(Diagnosis::new("D04", Severity::Note, what).at(path).say(
+        "rename it to HOST or HOST:PORT as the registry is typed in image names, without https:// and without a path; if it is of this one",
+        ShellCommand::new(["mv".into(), "-iT".into(), ShellCommand::operand(path), path.with_file_name(facts.target.host.as_str()).into()]),
     ))
 }
 
@@ -207,9 +236,7 @@ fn hub(facts: &Facts) -> Vec<Diagnosis> {
     let unread: Vec<&'static str> = unread.map(|engine| engine.profile.name).collect();
     if !unread.is_empty() {
         let what = "certificates for Docker Hub are never read from a directory";
-        found.push(Diagnosis::new("D09", Severity::Warning, what).for_engines(unread).say(
-            "pull through a mirror of your own and put its certificates into the mirror's directory; for Docker Hub itself there is nothing to do",
-        ));
+        found.push(Diagnosis::new("D09", Severity::Warning, what).for_engines(unread));
     }
     for entry in facts.roots.iter().flat_map(|root| &root.files) {
         if aliases.iter().any(|alias| entry.path.file_name().is_some_and(|name| name == *alias)) {
@@ -217,7 +244,7 @@ fn hub(facts: &Facts) -> Vec<Diagnosis> {
             let to = entry.path.with_file_name("docker.io");
             found.push(Diagnosis::new("D09", Severity::Warning, what).at(&entry.path).run([
                 "mv".into(),
-                "-i".into(),
+                "-iT".into(),
                 entry.path.clone().into_os_string(),
                 to.into_os_string(),
             ]));
@@ -241,7 +268,9 @@ fn masked_for(engine: &EngineFacts) -> Option<Diagnosis> {
         Diagnosis::new("D10", Severity::Warning, what).run(["rmdir".into(), taken.as_os_str().to_owned()])
     } else {
         let what = format!("{} is not read: another directory comes first", shown(masked));
-        Diagnosis::new("D10", Severity::Note, what).say("put all files of this registry into the directory that wins")
+        let copy = ["cp".into(), "-rnp".into(), masked.join(".").into_os_string(), taken.as_os_str().to_owned()];
+        Diagnosis::new("D10", Severity::Note, what)
+            .say("put all files of this registry into the directory that wins", ShellCommand::new(copy))
     };
     Some(diagnosis.for_engine(engine.profile.name).at(taken).value("wins").at(masked).value("not read"))
 }
@@ -273,10 +302,12 @@ fn unsafe_directories(facts: &Facts) -> Vec<Diagnosis> {
             let what = format!("{} could not be listed by this user", shown(&directory.path));
             let uid = facts.machine.environment.uid;
             found.push(
-                Diagnosis::new("D12", Severity::Note, what)
-                    .at(&directory.path)
-                    .value(format!("as user {uid}"))
-                    .say("run the doctor as root to see what the engines' daemons see"),
+                Diagnosis::new("D12", Severity::Note, what).at(&directory.path).value(format!("as user {uid}")).run([
+                    "sudo",
+                    "portcullis",
+                    "doctor",
+                    facts.target.host.as_str(),
+                ]),
             );
         }
     }

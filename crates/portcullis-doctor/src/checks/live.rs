@@ -1,14 +1,17 @@
 //! D67 to D72: the client certificate at the registry, and the hosts that the registry sends to.
 
-use super::server::is_refusal;
+use super::server::{head, into_directory, is_refusal};
 use super::{Check, without_network};
 use crate::diagnosis::{Diagnosis, name};
 use crate::facts::{Answer, Contact, ContactEnd, EngineFacts, Facts, LiveFacts, OtherHost, PairTrial, verdict};
 use portcullis_certs::{
-    Certificate, CertificateRequest, Choice, DistinguishedName, Elsewhere, LoadedPair, Severity, Skipped, TlsVersion,
+    Certificate, CertificateRequest, Choice, DistinguishedName, Elsewhere, EngineProfile, LoadedPair, Severity,
+    ShellCommand, Skipped, TlsVersion,
 };
 use portcullis_client::{Distrust, Failure};
 use portcullis_tls::{RecordedRequest, Roots};
+use std::ffi::OsString;
+use std::path::Path;
 
 /// CA names of a CertificateRequest that are shown.
 const MAX_NAMES: usize = 8;
@@ -150,21 +153,25 @@ fn nothing_sent(facts: &Facts) -> Vec<Diagnosis> {
     if must && !none.is_empty() {
         let what = format!("{} requires a client certificate, and there is none for it", facts.target.host);
         let diagnosis = Diagnosis::new("D67", severity, what).for_engines(none);
+        let host = facts.target.host.as_str();
         found.push(listed(diagnosis, request).say(
-            "get a certificate with its key from whoever runs the registry, then: portcullis install HOST --from DIR",
+            "get a certificate with its key from whoever runs the registry, in a directory DIR",
+            ShellCommand::new(["portcullis", "install", host, "--from", "DIR"]),
         ));
     }
     let unfit: Vec<&'static str> = by(facts, |sent| matches!(sent, Sent::NoneFits(_)));
     if !unfit.is_empty() {
         let what = "the registry asks for a client certificate, and no pair here fits its list";
         let mut diagnosis = listed(Diagnosis::new("D67", severity, what).for_engines(unfit), request);
-        for trial in pairs(facts) {
+        let all = pairs(facts);
+        for trial in &all {
             let issuers: Vec<String> = trial.chain.iter().map(|c| c.facts().issuer.to_string()).collect();
             diagnosis = diagnosis.at(&trial.cert_path).value(format!("issued by `{}`", issuers.join("`, `")));
         }
-        found.push(diagnosis.say(
-            "append the intermediate CA's certificate to the .cert, or ask for a certificate of a CA in the list",
-        ));
+        let text =
+            "append the intermediate CA's certificate to the .cert, or ask for a certificate of a CA in the list";
+        let first = all.first().map_or_else(|| Path::new("."), |pair| pair.cert_path.as_path());
+        found.push(diagnosis.say_of(first, text));
     }
     found
 }
@@ -208,7 +215,7 @@ fn refused(facts: &Facts) -> Vec<Diagnosis> {
         let what = "no pair was shown to the registry, because nothing here trusts its certificate";
         found.push(
             Diagnosis::new("D68", Severity::Note, what)
-                .say("mend what is wrong with the registry's certificate first, then ask again"),
+                .say("mend what is wrong with the registry's certificate first, then ask again", again(facts)),
         );
     }
     found
@@ -241,7 +248,11 @@ fn refusal(trial: &PairTrial, facts: &Facts) -> Option<Diagnosis> {
         diagnosis =
             diagnosis.also(format!("{next} is let in: Portcullis' own client goes on to it, Go tools never do"));
     }
-    Some(diagnosis.say(fix))
+    Some(diagnosis.say_of(&trial.pair.cert_path, fix))
+}
+
+fn again(facts: &Facts) -> ShellCommand {
+    ShellCommand::new(["portcullis", "doctor", facts.target.host.as_str()])
 }
 
 fn token_server(facts: &Facts) -> Vec<Diagnosis> {
@@ -270,7 +281,7 @@ fn elsewhere(code: &'static str, what_for: &str, other: &OtherHost, facts: &Fact
         let what = format!("for {what_for} the registry sends to {host}, which cannot be reached over TLS");
         return vec![
             Diagnosis::new(code, Severity::Fatal, what)
-                .say(format!("ask the doctor about it: portcullis doctor {host}")),
+                .say("what the registry says, and to whom it sends", head(facts)),
         ];
     };
     let distrusting = other.predictions.iter().filter_map(|(profile, prediction)| {
@@ -292,10 +303,15 @@ fn elsewhere(code: &'static str, what_for: &str, other: &OtherHost, facts: &Fact
         return vec![Diagnosis::new(code, Severity::Note, what)];
     };
     let what = format!("for {what_for} the registry sends to {host}, whose certificate is not trusted: {reason}");
-    let diagnosis = Diagnosis::new(code, Severity::Fatal, what)
-        .for_engines(distrusting.iter().map(|(engine, _)| *engine))
-        .say(format!("make a certificate directory for {host}; see: portcullis doctor {host}"));
-    vec![diagnosis]
+    let engines: Vec<&'static str> = distrusting.iter().map(|(engine, _)| *engine).collect();
+    let of_its_own = engines == [EngineProfile::DOCKER_DOCS.name];
+    let text = if of_its_own {
+        "put that host's CA into a certificate directory of its own"
+    } else {
+        "put that host's CA beside the registry's own: these engines look nowhere else"
+    };
+    let to = into_directory(facts, &engines, Path::new("other-ca.crt"), "other-ca.crt");
+    vec![Diagnosis::new(code, Severity::Fatal, what).for_engines(engines).say(text, to)]
 }
 
 fn not_asked(facts: &Facts) -> Vec<Diagnosis> {
@@ -342,6 +358,12 @@ fn denial(pair: Option<&LoadedPair>, answer: &Answer, facts: &Facts) -> Option<D
     Some(if wants_login {
         diagnosis.run(["docker", "login", host])
     } else {
-        diagnosis.say("have whoever runs the registry allow this identity")
+        let repository = facts.target.repository.as_ref().map_or_else(|| "NAME".to_owned(), ToString::to_string);
+        let cert = pair.map_or_else(|| "CERT".into(), |pair| pair.cert_path.clone().into_os_string());
+        let check = ["portcullis", "policy", "check", "--cert"].map(OsString::from);
+        diagnosis.say(
+            "have whoever runs the registry allow this identity; on the registry, with this certificate",
+            ShellCommand::new(check.into_iter().chain([cert, "pull".into(), repository.into()])),
+        )
     })
 }

@@ -3,7 +3,8 @@
 use crate::diagnosis::Diagnosis;
 use crate::facts::Facts;
 use crate::mend::Mend;
-use portcullis_certs::{DirectorySurvey, EntryKind, FileSurvey};
+use portcullis_certs::{DirectorySurvey, EntryKind, FileSurvey, Fix, ShellCommand};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Adds what no single finding shows, and leaves out what is for a person to decide.
@@ -12,10 +13,20 @@ pub(super) fn settle(findings: &mut [Diagnosis], facts: &Facts) {
         let path = finding.evidence.first().and_then(|evidence| evidence.path.as_deref());
         let root = facts.roots.iter().find(|root| Some(root.path.as_path()) == path);
         finding.mend = root.and_then(|root| move_down(root, facts));
+        if let Some(Mend::MoveInto { directory, files }) = &finding.mend {
+            let make = [OsString::from("mkdir"), "-p".into(), ShellCommand::operand(directory)];
+            finding.fix = Fix::Run(ShellCommand::new(make).then(moved(files.iter().map(PathBuf::as_path), directory)));
+        }
     }
     drop_read(findings, facts);
     drop_rivals(findings);
     drop_taken(findings, facts);
+}
+
+/// `-i`: nothing is overwritten unasked.
+pub(super) fn moved<'a>(files: impl Iterator<Item = &'a Path>, to: &Path) -> Vec<OsString> {
+    let mv = ["mv", "-i"].into_iter().map(OsString::from);
+    mv.chain(files.map(ShellCommand::operand)).chain([ShellCommand::operand(to)]).collect()
 }
 
 /// The files beside the host directories, if they are one registry's: at most one CA file and at most one pair, nothing that
@@ -40,7 +51,7 @@ fn move_down(root: &DirectorySurvey, facts: &Facts) -> Option<Mend> {
 }
 
 /// Directories called `x.crt` are no files that belong one level down.
-fn is_certificate_file(file: &FileSurvey) -> bool {
+pub(super) fn is_certificate_file(file: &FileSurvey) -> bool {
     let is_named = ["crt", "cert", "key"].iter().any(|suffix| has_extension(&file.path, suffix));
     is_named && file.kind != EntryKind::Directory
 }

@@ -4,9 +4,10 @@ use super::trust::{Trust, candidates, files_that_would_do, shown, trusts};
 use super::{Check, without_network};
 use crate::diagnosis::{Diagnosis, day, name};
 use crate::facts::{Answer, Contact, Facts, Live, LiveFacts};
-use portcullis_certs::{AltName, Certificate, DistinguishedName, KeyType, Severity, TlsVersion, Visible};
+use portcullis_certs::{AltName, Certificate, DistinguishedName, KeyType, Severity, ShellCommand, TlsVersion, Visible};
 use portcullis_client::{Distrust, Failure};
 use std::io::ErrorKind;
+use std::path::Path;
 use time::Duration;
 
 /// A difference of clocks that nobody's certificate minds.
@@ -79,7 +80,7 @@ pub(super) static CHECKS: &[Check] = &[
         title: "the registry does not send its intermediate certificate",
         severity: Severity::Fatal,
         why: "engines know the root alone and cannot build the path; browsers fetch or remember the missing one",
-        text: "`cert.pem` instead of `fullchain.pem` is the usual cause (moby#31602). It works in a browser and on machines that have the intermediate in their store. The finding names the subject of the certificate that is missing between the registry's own and the root. Putting the intermediate into a .crt of the directory helps one client; the registry should send it.",
+        text: "`cert.pem` instead of `fullchain.pem` is the usual cause (moby#31602). It works in a browser and on machines that have the intermediate in their store. The finding names the missing certificate where that is proved by signatures: it lies in a file here, or the registry sends others that do not lead on. A registry that sends one certificate of an issuer that is not here may leave out an intermediate or come from another CA: D66 says so. Putting the intermediate into a .crt of the directory helps one client; the registry should send it.",
         fix: "let the registry send its certificate followed by the intermediate (the full chain)",
         skip: without_network,
         find: incomplete_chain,
@@ -124,18 +125,21 @@ fn reach(facts: &Facts) -> Vec<Diagnosis> {
         Ok(addresses) => addresses,
     };
     if live.connected.iter().any(|(_, reached)| reached.is_ok()) {
-        return dead_addresses(live);
+        return dead_addresses(facts, live);
     }
     let what = format!("nothing at {host} can be connected to ({} addresses)", addresses.len());
     let mut diagnosis = Diagnosis::new("D60", Severity::Fatal, what);
     for (address, reached) in &live.connected {
         diagnosis = diagnosis.also(format!("{address}: {}", reached.err().map_or("connected", connect_text)));
     }
-    vec![proxied(facts, diagnosis.say("start the registry, check the port in the name, or the firewall between"))]
+    vec![proxied(
+        facts,
+        diagnosis.say("start the registry, check the port in the name, or the firewall between", head(facts)),
+    )]
 }
 
 /// Engines try all addresses too, but slowly, and some give up.
-fn dead_addresses(live: &LiveFacts) -> Vec<Diagnosis> {
+fn dead_addresses(facts: &Facts, live: &LiveFacts) -> Vec<Diagnosis> {
     let dead: Vec<_> = live.connected.iter().filter_map(|(address, reached)| Some((address, reached.err()?))).collect();
     if dead.is_empty() {
         return Vec::new();
@@ -144,7 +148,9 @@ fn dead_addresses(live: &LiveFacts) -> Vec<Diagnosis> {
     let diagnosis = dead.iter().fold(Diagnosis::new("D60", Severity::Note, what), |diagnosis, (address, error)| {
         diagnosis.also(format!("{address}: {}", connect_text(*error)))
     });
-    vec![diagnosis.say("remove the addresses that do not answer from DNS, or let the registry listen on them")]
+    let name = facts.target.host.server_name();
+    let text = "remove the addresses that do not answer from DNS, or let the registry listen on them";
+    vec![diagnosis.say(text, ShellCommand::new(["getent", "ahosts", name]))]
 }
 
 fn proxied(facts: &Facts, diagnosis: Diagnosis) -> Diagnosis {
@@ -169,9 +175,10 @@ fn plain_http(facts: &Facts) -> Vec<Diagnosis> {
     line.into_iter()
         .map(|line| {
             let what = format!("{} answers in plain HTTP", facts.target.host);
-            Diagnosis::new("D61", Severity::Fatal, what)
-                .value(format!("it said: {line}"))
-                .say("let the registry serve TLS on this port, or ask for the port on which it does")
+            Diagnosis::new("D61", Severity::Fatal, what).value(format!("it said: {line}")).say(
+                "let the registry serve TLS on this port, or ask for the port on which it does; who answers",
+                ShellCommand::new(["curl".to_owned(), "-sI".to_owned(), format!("http://{}/v2/", facts.target.host)]),
+            )
         })
         .collect()
 }
@@ -182,7 +189,9 @@ fn versions(facts: &Facts) -> Vec<Diagnosis> {
     let fix = "enable TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM, at the registry or at the proxy before it";
     if let (true, None, Some(failure)) = (greeting.chain.is_empty(), &live.plain_http, greeting.failure()) {
         let what = format!("there is no TLS handshake: {failure}");
-        return vec![Diagnosis::new("D62", Severity::Fatal, what).say(fix)];
+        let at = connect_to(facts);
+        let command = ShellCommand::new(["openssl", "s_client", "-connect", at.as_str()]);
+        return vec![Diagnosis::new("D62", Severity::Fatal, what).say(fix, command)];
     }
     let refused = |version| live.versions.iter().any(|trial| trial.version == version && trial.result.is_err());
     if refused(TlsVersion::V1_3) {
@@ -203,7 +212,10 @@ fn server_certificate(facts: &Facts) -> Vec<Diagnosis> {
         found.push(
             Diagnosis::new("D63", Severity::Fatal, what)
                 .value(leaf.facts().subject.to_string())
-                .say("have the registry's certificate issued again with serverAuth in its extended key usage"),
+                .say(
+                    "have the registry's certificate issued again with serverAuth in its extended key usage; a Portcullis registry",
+                    new_server(facts.target.host.server_name()),
+                ),
         );
     }
     found.extend(skew(facts, live));
@@ -234,9 +246,10 @@ fn name_fault(facts: &Facts, leaf: &Certificate) -> Option<Diagnosis> {
     Some(
         Diagnosis::new("D63", Severity::Fatal, what)
             .value(format!("it is for: {}", if usable.is_empty() { "nothing".to_owned() } else { usable.join(", ") }))
-            .say(format!(
-                "issue the registry's certificate again with `subjectAltName = {kind}:{wanted}`; a Portcullis registry: portcullis cert new server --name {wanted}"
-            )),
+            .say(
+                format!("issue the registry's certificate again with `subjectAltName = {kind}:{wanted}`; a Portcullis registry"),
+                new_server(wanted),
+            ),
     )
 }
 
@@ -262,7 +275,10 @@ fn date_fault(facts: &Facts, leaf: &Certificate) -> Option<Diagnosis> {
     Some(
         Diagnosis::new("D63", Severity::Fatal, what)
             .value(format!("this machine's clock says {}{}", day(facts.now), theirs.unwrap_or_default()))
-            .say("have the registry's certificate renewed; if this machine's clock is wrong, set it"),
+            .say(
+                "if this machine's clock is wrong, set it; else have the registry's certificate renewed; a Portcullis registry",
+                ShellCommand::new(["portcullis", "maintain"]),
+            ),
     )
 }
 
@@ -286,35 +302,52 @@ fn server_clock(live: &LiveFacts) -> Option<time::OffsetDateTime> {
     contacts.filter_map(Contact::answer).find_map(|answer: &Answer| answer.date)
 }
 
-/// The chain ends below an intermediate that no root here signed, while a root here has the intermediate's issuer's name.
+/// What the registry sends ends in a certificate that nothing here issued, and it is proved that one is left out: the issuer
+/// lies in a file here that is no root of these engines, or the registry sends others that do not lead on. By key and
+/// signature: names alone cannot tell a missing intermediate from another CA.
 fn incomplete_chain(facts: &Facts) -> Vec<Diagnosis> {
     let Some(chain) = facts.live().and_then(shown) else { return Vec::new() };
-    let Some(last) = chain.last() else { return Vec::new() };
-    if last.facts().self_issued || !is_refused(facts) || has_issuer_here(facts, last) {
+    let (path, spare) = linked(chain);
+    let Some(last) = path.last() else { return Vec::new() };
+    if last.facts().self_issued || !is_refused(facts) {
         return Vec::new();
     }
-    // A single certificate whose issuer is unknown can lack an intermediate or be another CA's: D66 then has the roots.
-    if chain.len() == 1 && !looks_intermediate(last) {
+    let is_ca = |it: &Certificate| it.facts().is_ca == Some(true);
+    let issuers: Vec<_> =
+        candidates(facts).filter(|(_, it)| is_ca(&it.certificate) && last.is_signed_by(&it.certificate)).collect();
+    // One that is read as a root is enough to Go; D42 and D66 say why it is not.
+    if issuers.iter().any(|(file, _)| super::files::has_suffix(file, "crt")) {
         return Vec::new();
     }
     let what = format!("the registry does not send the certificate of `{}`", last.facts().issuer);
-    vec![
-        Diagnosis::new("D64", Severity::Fatal, what)
-            .value(format!("it sends {} certificates, the last is `{}`", chain.len(), last.facts().subject))
-            .say("let the registry send its full chain: its own certificate, then the intermediate"),
-    ]
+    let sent = format!("it sends {} certificates, the last that fits is `{}`", chain.len(), last.facts().subject);
+    let diagnosis = Diagnosis::new("D64", Severity::Fatal, what).value(sent);
+    let text = "let the registry send its full chain: its own certificate, then the intermediate";
+    match (issuers.first(), spare.first()) {
+        (Some((file, located)), _) => {
+            let diagnosis = diagnosis.at_line(&file.path, Some(located.line)).value("here it is");
+            vec![diagnosis.say_of(&file.path, format!("{text}; {} has it", name(&file.path)))]
+        }
+        (None, Some(other)) => {
+            let diagnosis = diagnosis.also(format!("`{}` did not issue it", other.facts().subject));
+            let at = connect_to(facts);
+            vec![diagnosis.say(text, ShellCommand::new(["openssl", "s_client", "-showcerts", "-connect", at.as_str()]))]
+        }
+        (None, None) => Vec::new(),
+    }
 }
 
-/// Public CAs and most private ones with two levels say so in the name.
-fn looks_intermediate(leaf: &Certificate) -> bool {
-    let issuer = leaf.facts().issuer.to_string().to_ascii_lowercase();
-    ["intermediate", "issuing", "sub ca", "subca", "let's encrypt", " r10", " r11", " e5", " e6"]
-        .iter()
-        .any(|word| issuer.contains(word))
-}
-
-fn has_issuer_here(facts: &Facts, certificate: &Certificate) -> bool {
-    candidates(facts).any(|(_, located)| located.certificate.facts().subject == certificate.facts().issuer)
+/// The certificates of a chain that lead on from its first, by signature, and those that do not belong.
+fn linked(chain: &[Certificate]) -> (Vec<&Certificate>, Vec<&Certificate>) {
+    let mut rest: Vec<&Certificate> = chain.iter().collect();
+    let mut path: Vec<&Certificate> = Vec::new();
+    let mut next = (!rest.is_empty()).then(|| rest.remove(0));
+    while let Some(current) = next {
+        path.push(current);
+        let issuer = rest.iter().position(|other| !current.facts().self_issued && current.is_signed_by(other));
+        next = issuer.map(|at| rest.remove(at));
+    }
+    (path, rest)
 }
 
 fn interception(facts: &Facts) -> Vec<Diagnosis> {
@@ -328,7 +361,10 @@ fn interception(facts: &Facts) -> Vec<Diagnosis> {
         .map(|issuer| {
             Diagnosis::new("D65", Severity::Warning, "the certificate that arrives is not the registry's own")
                 .value(format!("issued by {issuer}"))
-                .say("except the registry from interception, for example with NO_PROXY or in the product's settings")
+                .say(
+                    "except the registry from interception, in the product's settings or in the environment of the engine",
+                    ShellCommand::new(["export".to_owned(), format!("NO_PROXY={}", facts.target.host.server_name())]),
+                )
         })
         .into_iter()
         .collect()
@@ -356,6 +392,10 @@ fn unknown_issuer(facts: &Facts) -> Vec<Diagnosis> {
     };
     let mut diagnosis =
         Diagnosis::new("D66", Severity::Fatal, what).for_engines(refusing.iter().map(|(engine, _)| *engine));
+    if chain.len() == 1 && !last.facts().self_issued {
+        diagnosis = diagnosis
+            .also("it sends one certificate: if that issuer is an intermediate CA, it leaves the intermediate out");
+    }
     if let Some(id) = &last.facts().authority_key_id {
         diagnosis = diagnosis.also(format!("it names the key {} (AKI)", hex(id)));
     }
@@ -363,11 +403,50 @@ fn unknown_issuer(facts: &Facts) -> Vec<Diagnosis> {
         let ours = &located.certificate;
         diagnosis = diagnosis.at_line(&file.path, Some(located.line)).value(compared(ours, last));
     }
-    let fix = match files_that_would_do(facts, chain).first() {
-        Some((file, _)) => format!("{} would make it pass, but these engines do not read it as a root", name(&file.path)),
-        None => "get the CA's certificate from whoever runs the registry, compare its fingerprint, and put it into the directory as ca.crt".to_owned(),
-    };
-    vec![diagnosis.say(fix)]
+    let engines = diagnosis.engines.clone();
+    vec![match files_that_would_do(facts, chain).first() {
+        Some((file, _)) => diagnosis.say(
+            format!("{} would make it pass, but these engines do not read it as a root", name(&file.path)),
+            into_directory(facts, &engines, &file.path, "ca.crt"),
+        ),
+        None => diagnosis.say(
+            "get the CA's certificate from whoever runs the registry, compare its fingerprint, and put it into the directory",
+            into_directory(facts, &engines, Path::new("ca.crt"), "ca.crt"),
+        ),
+    }]
+}
+
+/// Puts a certificate where the first of these engines reads it.
+pub(super) fn into_directory(facts: &Facts, engines: &[&str], from: &Path, name: &str) -> ShellCommand {
+    let predictions = facts.engines.iter().filter(|engine| engines.contains(&engine.profile.name));
+    let mut predictions = predictions.map(|engine| &engine.prediction);
+    let first = predictions.next();
+    let directory =
+        first.and_then(|made| made.taken().or_else(|| made.tried.first().map(|tried| tried.path.as_path())));
+    let to = directory.map_or_else(|| name.into(), |directory| directory.join(name));
+    ShellCommand::new([
+        "install".into(),
+        "-D".into(),
+        "-m".into(),
+        "644".into(),
+        ShellCommand::operand(from),
+        to.into(),
+    ])
+}
+
+/// What an engine would ask first.
+pub(super) fn head(facts: &Facts) -> ShellCommand {
+    ShellCommand::new(["curl".to_owned(), "-vI".to_owned(), format!("https://{}/v2/", facts.target.host)])
+}
+
+/// `host:port`, with the brackets of IPv6.
+fn connect_to(facts: &Facts) -> String {
+    let host = &facts.target.host;
+    if host.port().is_some() { host.to_string() } else { format!("{host}:443") }
+}
+
+fn new_server(name: &str) -> ShellCommand {
+    ShellCommand::new(["portcullis", "cert", "new", "server", "--name", name])
 }
 
 /// In what a CA here is not the one that is named.
@@ -428,4 +507,32 @@ fn authorities(all: &[Vec<u8>]) -> String {
 /// Whether a conversation failed because of the client certificate, or the lack of one.
 pub(crate) fn is_refusal(failure: &Failure) -> bool {
     failure.is_about_identity()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_testkit::pki::{Authority, LeafSpec, Pair};
+
+    #[test]
+    fn a_chain_is_linked_by_its_signatures() {
+        let of = |pair: &Pair| Certificate::from_der(pair.cert_der().to_vec().into()).unwrap();
+        let root = Authority::new("root");
+        let middle = root.intermediate("middle");
+        let leaf = of(&middle.issue(&LeafSpec::server(&["r.test"], &[])));
+        let (root, namesake) = (of(&root.pair), of(&Authority::new("root").intermediate("middle").pair));
+        let middle = of(&middle.pair);
+        let lengths = |chain: &[&Certificate]| {
+            let chain: Vec<Certificate> = chain.iter().map(|it| (*it).clone()).collect();
+            let (path, spare) = linked(&chain);
+            (path.len(), spare.len())
+        };
+        assert_eq!(lengths(&[]), (0, 0));
+        assert_eq!(lengths(&[&leaf]), (1, 0));
+        assert_eq!(lengths(&[&leaf, &middle, &root]), (3, 0));
+        assert_eq!(lengths(&[&leaf, &root, &middle]), (3, 0), "Go does not mind the order");
+        assert_eq!(lengths(&[&leaf, &namesake]), (1, 1));
+        assert_eq!(lengths(&[&leaf, &root]), (1, 1));
+        assert_eq!(lengths(&[&root, &root]), (1, 1), "no circle");
+    }
 }

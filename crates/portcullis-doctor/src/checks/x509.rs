@@ -136,7 +136,7 @@ fn expiring_in(directory: &DirectorySurvey, now: OffsetDateTime) -> Vec<Diagnosi
             Diagnosis::new(code, Severity::Note, what)
                 .at_line(&file.path, Some(located.line))
                 .value(format!("until {}", day(facts.not_after)))
-                .say("ask whoever issued it for a new one before then")
+                .say_of(&file.path, "ask whoever issued it for a new one before then")
         })
         .collect()
 }
@@ -158,11 +158,10 @@ fn cannot_sign_in(directory: &DirectorySurvey, others: &[&Certificate]) -> Vec<D
             let child = signed.iter().find(|child| is_issued_by(child, &issuer.certificate))?;
             let subject = &issuer.certificate.facts().subject;
             let what = format!("`{subject}` signed `{}`, but is no CA (CA:TRUE is missing)", child.facts().subject);
-            Some(
-                Diagnosis::new("D42", Severity::Warning, what)
-                    .at_line(&file.path, Some(issuer.line))
-                    .say("ask for a CA certificate for the same key with basicConstraints CA:TRUE and keyCertSign"),
-            )
+            Some(Diagnosis::new("D42", Severity::Warning, what).at_line(&file.path, Some(issuer.line)).say_of(
+                &file.path,
+                "ask for a CA certificate for the same key with basicConstraints CA:TRUE and keyCertSign",
+            ))
         })
         .collect()
 }
@@ -183,7 +182,7 @@ fn weak_in(directory: &DirectorySurvey) -> Vec<Diagnosis> {
             (!weaknesses.is_empty()).then(|| {
                 Diagnosis::new("D45", Severity::Warning, what)
                     .at_line(&file.path, Some(located.line))
-                    .say("ask whoever issued it for a new one, with SHA-256 and a P-256 or RSA 2048 key")
+                    .say_of(&file.path, "ask whoever issued it for a new one, with SHA-256 and a P-256 or RSA 2048 key")
             })
         })
         .collect()
@@ -222,9 +221,9 @@ fn constrained_in(directory: &DirectorySurvey, host: Option<&RegistryHost>) -> V
         let diagnosis = match host.filter(|host| !constraints.permits(host)) {
             Some(host) => {
                 let what = format!("CA `{}` may not vouch for {}", facts.subject, host.server_name());
-                Diagnosis::new("D46", Severity::Warning, what).say(format!(
-                    "put the CA here that signed the certificate of {host}; this one's constraints leave the name out"
-                ))
+                let text =
+                    format!("put the CA here that may vouch for {host}; this one's constraints leave the name out");
+                Diagnosis::new("D46", Severity::Warning, what).say_of(&file.path, text)
             }
             None => {
                 let what = format!("CA `{}` is constrained to certain names", facts.subject);
@@ -263,7 +262,8 @@ fn duplicates_in(directory: &DirectorySurvey) -> Vec<Diagnosis> {
         found.push(if twin.is_some() {
             diagnosis
         } else {
-            diagnosis.say("keep both while certificates of both are in use, then remove the older")
+            let directory = file.path.parent().unwrap_or(&file.path);
+            diagnosis.say_of(directory, "keep both while certificates of both are in use, then remove the older")
         });
     }
     found

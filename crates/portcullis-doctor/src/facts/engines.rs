@@ -1,5 +1,5 @@
-//! Which engines are on the machine, in which version, and what each makes of the registry's files. Runs no program: what is
-//! installed is seen from files, so that another root can be looked at too.
+//! Which engines are on the machine, in which version, and what each makes of the registry's files. What is installed is seen
+//! from files, so that another root can be looked at too; `programs` alone runs one.
 
 use portcullis_certs::{
     EngineProfile, EngineUser, Layout, Prediction, ReadBy, RegistryHost, Situation, Version, predict,
@@ -10,11 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-use super::{Config, EngineFacts, Environment, Machine, below, unique};
-
-/// Where programs are installed.
-const BIN: [&str; 8] =
-    ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "bin", "sbin", "opt/bin", "var/lib/rancher/k3s/data"];
+use super::{Config, EngineFacts, Environment, Machine, below, programs, unique};
 
 /// The database of dpkg and that of apk are smaller by far.
 const DATABASE_LIMIT: u64 = 64 << 20;
@@ -90,8 +86,10 @@ fn installed(wanted: &[&'static EngineProfile], around: Surroundings<'_>) -> Vec
     let packages = packages(around.root);
     let mut found = Vec::new();
     for trace in &TRACES {
-        let programs = programs(around.root, trace.programs);
+        let programs = programs::installed(around.root, trace.programs);
         let version = trace.packages.iter().find_map(|name| version_of(&packages, name));
+        // Where there is neither dpkg nor apk, or the program is in no package.
+        let version = version.or_else(|| programs::version(around.root, &programs));
         let Some(profile) = store_of(trace.profile, version, around) else { continue };
         let counts = match wanted {
             [] => is_in_use(trace, &programs, around),
@@ -110,7 +108,7 @@ fn is_in_use(trace: &Trace, programs: &[PathBuf], around: Surroundings<'_>) -> b
         EngineProfile::CONTAINERD.search_roots(around.root, None).iter().any(|path| path.exists())
             || around.config.containerd.as_ref().is_some_and(|file| file.text.contains("config_path"))
     };
-    let alone = || self::programs(around.root, &["dockerd"]).is_empty();
+    let alone = || programs::installed(around.root, &["dockerd"]).is_empty();
     !programs.is_empty() && (trace.profile != "containerd" || configured() || alone())
 }
 
@@ -186,11 +184,6 @@ pub(super) fn machine(root: &Path, environment: &Environment) -> Machine {
         docker_started: modified("run/docker.pid").or_else(|| modified("var/run/docker.pid")),
         virtual_machines: virtual_machines.filter(|path| path.is_dir()).collect(),
     }
-}
-
-fn programs(root: &Path, names: &[&str]) -> Vec<PathBuf> {
-    let all = BIN.iter().flat_map(|bin| names.iter().map(move |name| root.join(bin).join(name)));
-    all.filter(|path| path.is_file()).collect()
 }
 
 /// Package and version, of dpkg and apk.

@@ -59,8 +59,12 @@ fn evidence(evidence: &Evidence) -> Value {
 
 fn fix(fix: &Fix) -> Value {
     match fix {
-        Fix::Run(command) => json!({ "kind": "run", "text": command.to_string(), "argv": argv(command) }),
-        Fix::Say(text) => json!({ "kind": "say", "text": text }),
+        Fix::Run(command) => {
+            json!({ "kind": "run", "text": command.to_string(), "command": command.to_string(), "argv": argv(command) })
+        }
+        Fix::Say { text, command } => {
+            json!({ "kind": "say", "text": text, "command": command.to_string(), "argv": argv(command) })
+        }
         Fix::NothingToDo => json!({ "kind": "nothing", "text": "nothing to do" }),
     }
 }

@@ -169,7 +169,10 @@ fn write_finding(out: &mut String, finding: &Diagnosis, style: Style) {
         Fix::Run(command) => {
             line(out, &format!("    {}{}", padded("fix", style), style.paint(BOLD, &command.to_string())));
         }
-        Fix::Say(text) => part(out, "fix", text, style),
+        Fix::Say { text, command } => {
+            part(out, "fix", text, style);
+            line(out, &format!("    {}{}", padded("", style), style.paint(BOLD, &command.to_string())));
+        }
         Fix::NothingToDo => part(out, "fix", "nothing to do", style),
     }
 }

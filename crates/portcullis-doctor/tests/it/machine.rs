@@ -1,6 +1,6 @@
 //! A machine in a temporary directory, with engines, certificates and a report that is the same in every run.
 
-use portcullis_certs::{Fix, ShellCommand};
+use portcullis_certs::{Fix, Severity, ShellCommand};
 use portcullis_doctor::{Environment, Facts, Options, Reach, Report, Style, Target, examine, gather};
 use portcullis_testkit::pki::{Authority, LeafSpec, write_file};
 use std::ffi::OsString;
@@ -95,6 +95,22 @@ impl Machine {
     }
 }
 
+/// Every finding has one command to paste, on a line of its own, or the words that nothing is to be done.
+pub(crate) fn assert_pasteable(report: &Report, text: &str) {
+    for finding in &report.findings {
+        match finding.fix.command() {
+            Some(command) => {
+                assert!(command.steps().count() > 0 && command.steps().all(|argv| !argv.is_empty()), "{finding:?}");
+                assert!(text.lines().any(|line| line.ends_with(&command.to_string())), "{command} in {text}");
+            }
+            None => {
+                assert!(finding.severity < Severity::Fatal, "{finding:?}");
+                assert!(text.contains("fix   nothing to do"), "{text}");
+            }
+        }
+    }
+}
+
 /// A good client certificate that is not about to expire.
 pub(crate) fn lasting(cn: &str) -> LeafSpec {
     LeafSpec { not_after: OffsetDateTime::now_utc() + time::Duration::days(90), ..LeafSpec::client(cn) }
@@ -117,7 +133,7 @@ pub(crate) fn stable(mut report: Report, root: &Path) -> Report {
             evidence.path = evidence.path.as_ref().map(|path| without_root(path, root));
         }
         finding.fix = match &finding.fix {
-            Fix::Say(text) => Fix::Say(clean(text)),
+            Fix::Say { text, command } => Fix::Say { text: clean(text), command: command_without_root(command, root) },
             Fix::Run(command) => Fix::Run(command_without_root(command, root)),
             Fix::NothingToDo => Fix::NothingToDo,
         };
@@ -130,9 +146,9 @@ fn without_root(path: &Path, root: &Path) -> PathBuf {
 }
 
 fn command_without_root(command: &ShellCommand, root: &Path) -> ShellCommand {
-    let words = |step: &[OsString]| -> Vec<OsString> {
-        step.iter().map(|word| without_root(Path::new(word), root).into_os_string()).collect()
-    };
+    // A name may stand inside of a word, as in a script of sed.
+    let word = |word: &OsString| OsString::from(word.to_string_lossy().replace(&root.display().to_string(), ""));
+    let words = |step: &[OsString]| -> Vec<OsString> { step.iter().map(word).collect() };
     let mut steps = command.steps().map(words);
     let first = ShellCommand::new(steps.next().unwrap_or_default());
     steps.fold(first, ShellCommand::then)

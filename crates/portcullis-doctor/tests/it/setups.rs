@@ -1,12 +1,14 @@
 //! Broken set-ups, one snapshot of the text each. `INSTA_UPDATE=always` writes them anew; read what changed.
 
-use crate::machine::{HOST, Machine, lasting};
+use crate::machine::{HOST, Machine, PLAIN, assert_pasteable, lasting, stable};
 use portcullis_testkit::pki::{Authority, LeafSpec, openssl, recipe_shaped, write_file};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 fn check(name: &str, machine: &Machine) {
-    let text = machine.text();
+    let report = stable(machine.report(), machine.root());
+    let text = report.to_text(PLAIN);
+    assert_pasteable(&report, &text);
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
         insta::assert_snapshot!(name, text);
     });
@@ -33,6 +35,11 @@ setups! {
     misspelled_root(m) {
         let directory = m.root().join("etc/docker/cert.d").join(HOST);
         m.ca.write_ca(&directory);
+    }
+
+    files_above_an_empty_directory(m) {
+        m.directory();
+        m.ca.write_ca(&m.root().join("etc/docker/certs.d"));
     }
 
     files_one_level_too_high(m) {
