@@ -14,9 +14,9 @@ mod trust;
 mod x509;
 
 use crate::diagnosis::Diagnosis;
-use crate::facts::Facts;
+use crate::facts::{EngineFacts, Facts};
 use crate::report::{Report, Skipped};
-use portcullis_certs::{Fault, Finding, LookAlike, Severity};
+use portcullis_certs::{Fault, Finding, LookAlike, Outcome, Severity};
 
 pub(crate) use config::unread_matters;
 pub(crate) use live::{Sent, is_let_in, requires, sends};
@@ -92,14 +92,24 @@ fn readings(facts: &Facts) -> Vec<Diagnosis> {
         for finding in findings.iter().filter(|finding| !(combined && follows_from_combined(finding))) {
             // The engine stops at what follows from it, and that is left out.
             let is_cause = finding.fault == Fault::CombinedPair;
-            let by = (engine.profile.name, if is_cause { Severity::Fatal } else { finding.severity });
+            let severity = match () {
+                () if is_cause => Severity::Fatal,
+                () if is_hidden(engine, finding) => Severity::Note,
+                () => finding.severity,
+            };
+            let by = (engine.profile.name, severity);
             match seen.iter_mut().find(|(known, _)| is_same(known, finding)) {
                 Some((_, engines)) => engines.push(by),
                 None => seen.push((finding, vec![by])),
             }
         }
     }
-    seen.into_iter().map(|(finding, engines)| merged(finding, &engines)).collect()
+    seen.into_iter().map(|(finding, engines)| merged(finding, &engines, facts)).collect()
+}
+
+/// What we may not read says nothing about a daemon of root's.
+fn is_hidden(engine: &EngineFacts, finding: &Finding) -> bool {
+    matches!(&engine.prediction.outcome, Outcome::CannotTell { at } if *at == finding.path)
 }
 
 /// What a reader says about two files that hosts.toml wrongly calls certificate and key in one: true of none of them.
@@ -111,12 +121,16 @@ fn is_same(a: &Finding, b: &Finding) -> bool {
     (&a.path, a.line, &a.fault) == (&b.path, b.line, &b.fault)
 }
 
-fn merged(finding: &Finding, engines: &[(&'static str, Severity)]) -> Diagnosis {
+fn merged(finding: &Finding, engines: &[(&'static str, Severity)], facts: &Facts) -> Diagnosis {
     let worst = engines.iter().map(|(_, severity)| *severity).max().unwrap_or(finding.severity);
     let (hit, spared): (Vec<_>, Vec<_>) = engines.iter().copied().partition(|(_, severity)| *severity == worst);
     let diagnosis = Diagnosis::of(finding, worst.max(least(&finding.fault)));
     let mut diagnosis = diagnosis.for_engines(hit.into_iter().map(|(engine, _)| engine));
     diagnosis.milder = spared;
+    let is_hidden = |name: &str| facts.engine(name).is_some_and(|engine| is_hidden(engine, finding));
+    if engines.iter().all(|(name, _)| is_hidden(name)) {
+        return diagnosis.run(["sudo", "portcullis", "doctor", facts.target.host.as_str()]).with_mend(None);
+    }
     let is_apple_double = finding.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"._"));
     if is_apple_double {
         return diagnosis.run(["rm".into(), finding.path.clone().into_os_string()]).with_mend(None);

@@ -1,36 +1,25 @@
-//! Foreign bytes: every reader comes back, whatever it is given. Each body is a plain function for a fuzzer to call.
+//! Foreign bytes as certificates and keys: the fuzzers' bodies, replayed over their corpora.
 
 use crate::fixture::bytes;
-use portcullis_certs::{Certificate, Visible, pem, visible_bytes};
 use proptest::prelude::*;
+use std::fs;
 use std::path::Path;
 
-/// Certificates and keys of arbitrary bytes; what comes of it keeps its promises.
-fn pem_file(data: &[u8]) {
-    let (certificates, findings) = pem::certificates(data, Path::new("f"));
-    assert!(!certificates.is_empty() || !findings.is_empty(), "a file without a certificate always has a reason");
-    let lines = data.split(|&b| b == b'\n').count();
-    for finding in findings {
-        let text = format!("{finding} {}", finding.fix());
-        assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
-        assert!(finding.line.is_none_or(|line| line >= 1 && line as usize <= lines));
-    }
-    let _ = pem::private_key(data, Path::new("f"));
-}
+#[path = "../../../../fuzz/bodies/certificate.rs"]
+mod certificate;
+#[path = "../../../../fuzz/bodies/pem.rs"]
+mod pem;
 
-/// DER of arbitrary bytes.
-fn der(data: &[u8]) {
-    if let Ok(certificate) = Certificate::from_der(data.to_vec().into()) {
-        assert_eq!(certificate.der().as_ref(), data);
-        assert!(!certificate.facts().subject.to_string().contains(|c: char| c.is_control()));
+#[test]
+fn the_corpora_are_read() {
+    for (name, body) in [("pem", pem::run as fn(&[u8])), ("certificate", certificate::run)] {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+        let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty(), "{name}");
+        for file in files {
+            body(&fs::read(&file).unwrap());
+        }
     }
-}
-
-/// The escaper.
-fn visible(data: &[u8]) {
-    let shown = visible_bytes(data);
-    assert!(!shown.contains(|c: char| c.is_control()));
-    assert_eq!(Visible(&shown).to_string(), shown, "what was made visible stays as it is");
 }
 
 /// PEM-like text: frames, headers and bodies in any order, which random bytes would never hit.
@@ -59,14 +48,13 @@ proptest! {
 
     #[test]
     fn any_bytes_as_pem(data in prop::collection::vec(any::<u8>(), 0..2048)) {
-        pem_file(&data);
-        visible(&data);
-        der(&data);
+        pem::run(&data);
+        certificate::run(&data);
     }
 
     #[test]
     fn any_frames_as_pem(data in pem_like()) {
-        pem_file(&data);
+        pem::run(&data);
     }
 
     #[test]
@@ -75,7 +63,7 @@ proptest! {
         let at = at.index(data.len());
         let end = (at + cut).min(data.len());
         data.splice(at..end, with);
-        der(&data);
-        pem_file(&data);
+        certificate::run(&data);
+        pem::run(&data);
     }
 }

@@ -242,6 +242,36 @@ pub(super) static KNOWN: &[Known] = &[
             "SSL_CERT_FILE names a file that is not there, or the CA package is not installed",
         )],
     },
+    Known {
+        pieces: &["client sent an http request to an https server"],
+        by: "the registry, to a client that fell back to HTTP",
+        meanings: &[means(
+            "D80",
+            "the engine takes the registry for insecure, sent no certificate and tried HTTP after that",
+            "the name leads to loopback, or is in insecure-registries",
+        )],
+    },
+    Known {
+        pieces: &["invalid reference format"],
+        by: "Docker, Podman, skopeo",
+        meanings: &[
+            means(
+                "D08",
+                "the registry is an IPv6 address, which this version does not take",
+                "there are brackets in the name",
+            ),
+            means(
+                "D04",
+                "the name has a scheme, a path or upper case in it",
+                "`https://` or a capital letter in the image name",
+            ),
+        ],
+    },
+    Known {
+        pieces: &["certificate verify failed"],
+        by: "OpenSSL",
+        meanings: &[UNKNOWN_CA, INCOMPLETE, EXPIRED_SERVER],
+    },
     Known { pieces: &["server gave http response to https client"], by: "Go", meanings: &[PLAIN] },
     Known { pieces: &["first record does not look like a tls handshake"], by: "Go", meanings: &[PLAIN] },
     Known { pieces: &["wrong_version_number"], by: "OpenSSL", meanings: &[PLAIN] },

@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn its_words_are_bounded_in_time_and_length() {
         let dir = tempfile::tempdir().unwrap();
-        let said = ask(&script(dir.path(), "echo engine version 1.2.3, build x"), Duration::from_secs(60)).unwrap();
+        let said = ask(&script(dir.path(), "echo engine version 1.2.3, build x"), Duration::from_mins(1)).unwrap();
         assert_eq!(Version::find_in(&said), Some(Version::new(1, 2, 3)));
         assert_eq!(ask(&script(dir.path(), "exec sleep 600"), Duration::from_millis(50)), None);
-        assert_eq!(ask(&script(dir.path(), "echo 1.2.3; exit 1"), Duration::from_secs(60)), None);
-        let long = ask(&script(dir.path(), "head -c 100000 /dev/zero"), Duration::from_secs(60));
+        assert_eq!(ask(&script(dir.path(), "echo 1.2.3; exit 1"), Duration::from_mins(1)), None);
+        let long = ask(&script(dir.path(), "head -c 100000 /dev/zero"), Duration::from_mins(1));
         assert!(long.is_none_or(|text| text.len() as u64 <= LIMIT));
     }
 }

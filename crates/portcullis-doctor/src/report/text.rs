@@ -188,7 +188,7 @@ fn padded(label: &str, style: Style) -> String {
 
 impl Style {
     pub(crate) fn paint(self, colour: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colour && !text.is_empty() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 

@@ -54,6 +54,9 @@ fn what_engines_have_said_about_pairs_since_the_beginning() {
 #[test]
 fn what_is_said_about_the_registrys_certificate() {
     for (text, code) in [
+        ("Client sent an HTTP request to an HTTPS server.", "D80"),
+        ("docker: invalid reference format.", "D08"),
+        ("error:0A000086:SSL routines::certificate verify failed", "D66"),
         ("x509: certificate signed by unknown authority", "D66"),
         (
             "x509: certificate signed by unknown authority (possibly because of \"x509: invalid signature: parent certificate cannot sign this kind of certificate\" while trying to verify candidate authority certificate \"x\")",

@@ -1,7 +1,7 @@
 //! Checks on facts that no test machine has by itself: the facts of a machine, with one of them changed.
 
 use crate::machine::{HOST, Machine, lasting};
-use portcullis_certs::{EngineProfile, Severity, Version};
+use portcullis_certs::{EngineProfile, Fault, Finding, Outcome, Severity, Version};
 use portcullis_doctor::{Environment, Facts, Options, Reach, Target, examine, gather};
 use portcullis_testkit::pki::{Authority, LeafSpec, write_file};
 use std::fs;
@@ -129,6 +129,25 @@ fn a_finding_names_who_takes_it_worst_and_who_less() {
         (finding.engines.as_slice(), finding.milder.as_slice()),
         (&["docker"][..], &[("podman", Severity::Warning)][..])
     );
+}
+
+/// That we may not read a key of root's is right, and no fault of the daemon that may.
+#[test]
+fn what_only_root_may_read_is_no_fault() {
+    let machine = Machine::new();
+    let at = machine.good().join("client.key");
+    let mut facts = machine.facts(Reach::Files);
+    let unreadable = Fault::Unreadable { error: std::io::ErrorKind::PermissionDenied };
+    let docker = &mut facts.engines[0].prediction;
+    docker.findings.push(Finding::new(&at, Severity::Fatal, unreadable.clone()));
+    docker.outcome = Outcome::CannotTell { at: at.clone() };
+    assert_eq!(found(&facts, "D36"), ["note client.key: cannot be read: permission denied"]);
+    let report = examine(&facts);
+    let finding = report.findings.iter().find(|finding| finding.code == "D36").unwrap();
+    assert_eq!(finding.fix.to_string(), "sudo portcullis doctor registry.test:5443");
+    // Podman is the caller's own, and stops there.
+    facts.engines[1].prediction.findings.push(Finding::new(&at, Severity::Fatal, unreadable));
+    assert_eq!(found(&facts, "D36"), ["fatal client.key: cannot be read: permission denied"]);
 }
 
 #[test]
