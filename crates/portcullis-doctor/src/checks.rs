@@ -5,6 +5,7 @@
 
 mod config;
 mod files;
+mod issuer;
 mod layout;
 mod live;
 mod repairs;

@@ -3,7 +3,8 @@
 use super::{Check, never, nothing_more, requires};
 use crate::diagnosis::{Diagnosis, day};
 use crate::facts::{Facts, TextFile};
-use portcullis_certs::{Layout, Outcome, Severity, ShellCommand, UnreadReason, Version};
+use portcullis_certs::{EngineProfile, Layout, Outcome, Severity, ShellCommand, UnreadReason, Version};
+use std::path::Path;
 
 pub(super) static CHECKS: &[Check] = &[
     Check {
@@ -135,9 +136,10 @@ fn insecure(facts: &Facts) -> Vec<Diagnosis> {
                 let seen = lines.fold(Diagnosis::new("D80", severity, what), |diagnosis, line| {
                     diagnosis.at_line(&line.path, Some(line.line)).value(format!("{address} {}", host.host()))
                 });
+                let is_address = host.server_name().parse::<std::net::IpAddr>().is_ok();
+                let name = if is_address { "registry.internal" } else { host.host() };
                 let text = format!(
-                    "use a name that leads to another address of this machine, for example with the line `10.0.0.1 {}` in the hosts file; its addresses",
-                    host.host()
+                    "use a name that leads to another address of this machine, for example with the line `10.0.0.1 {name}` in the hosts file; its addresses"
                 );
                 seen.say(text, ShellCommand::new(["hostname", "-I"]))
             }
@@ -301,7 +303,9 @@ fn virtual_machines(facts: &Facts) -> Vec<Diagnosis> {
         .map(|path| {
             let what = "an engine in a virtual machine reads that machine's files, not these";
             let of_podman = path.as_os_str().to_string_lossy().contains("podman");
-            let inside = ["podman", "machine", "ssh", "ls -R /etc/docker/certs.d /etc/containers/certs.d"];
+            let roots = EngineProfile::PODMAN.search_roots(Path::new("/"), None);
+            let list = roots.iter().fold("ls -R".to_owned(), |list, root| format!("{list} {}", root.display()));
+            let inside = ["podman".to_owned(), "machine".to_owned(), "ssh".to_owned(), list];
             let (text, command) = if of_podman {
                 ("compare with what is inside of the machine", ShellCommand::new(inside))
             } else {

@@ -1,6 +1,7 @@
 //! D67 to D72: the client certificate at the registry, and the hosts that the registry sends to.
 
-use super::server::{head, into_directory, is_refusal};
+use super::issuer::into_directory;
+use super::server::{head, is_refusal};
 use super::{Check, without_network};
 use crate::diagnosis::{Diagnosis, name};
 use crate::facts::{Answer, Contact, ContactEnd, EngineFacts, Facts, LiveFacts, OtherHost, PairTrial, verdict};
@@ -99,11 +100,15 @@ pub(crate) enum Sent<'a> {
 
 /// What this engine sends to the registry as it asked in the first conversation.
 pub(crate) fn sends<'a>(engine: &'a EngineFacts, facts: &Facts) -> Option<Sent<'a>> {
-    let greeting = facts.live()?.greeting.as_ref().filter(|greeting| !greeting.chain.is_empty())?;
+    let live = facts.live()?;
+    let greeting = live.greeting.as_ref().filter(|greeting| !greeting.chain.is_empty())?;
     let endpoint = engine.prediction.registry()?;
     let Some(request) = &greeting.request else { return Some(Sent::NotAsked) };
     if endpoint.pairs.is_empty() {
         return Some(Sent::NoPair);
+    }
+    if engine.profile.name == EngineProfile::DOCKER_DOCS.name {
+        return endpoint.pairs.iter().find(|pair| is_taken(pair, live)).or(endpoint.pairs.first()).map(Sent::Pair);
     }
     let request = CertificateRequest {
         version: greeting.version.unwrap_or(TlsVersion::V1_3),
@@ -114,6 +119,11 @@ pub(crate) fn sends<'a>(engine: &'a EngineFacts, facts: &Facts) -> Option<Sent<'
         Choice::Sends { pair, .. } => Sent::Pair(pair),
         Choice::SendsNothing { skipped } => Sent::NoneFits(skipped),
     })
+}
+
+/// Our own client looks at no list, and goes on to the next pair when one is refused: the first that is let in counts.
+fn is_taken(pair: &LoadedPair, live: &LiveFacts) -> bool {
+    live.pairs.iter().any(|trial| trial.pair.cert_path == pair.cert_path && is_let_in(trial))
 }
 
 /// Whether the registry let this pair in.

@@ -1,6 +1,6 @@
 //! The doctor and a registry: every check D60 to D72 against a server that has the fault.
 
-use crate::machine::{Machine, PLAIN, lasting};
+use crate::machine::{Machine, PLAIN, assert_pasteable, lasting};
 use crate::registry::{Clients, Registry, answer, closed_port, ok, start, start_plain, start_with};
 use portcullis_doctor::{Reach, Report, VerdictState, examine};
 use portcullis_testkit::pki::{Authority, LeafSpec, Pair};
@@ -47,6 +47,7 @@ fn codes(report: &Report) -> Vec<&'static str> {
 #[track_caller]
 fn check(report: &Report, expected: &[&str], said: &[&str]) {
     let text = report.to_text(PLAIN);
+    assert_pasteable(report, &text);
     assert_eq!(codes(report), expected, "{text}");
     for said in said {
         assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{said} in {text}");
@@ -64,6 +65,28 @@ fn all_is_well() {
     assert_eq!(report.verdicts[0].state, VerdictState::Works);
     assert!(!report.refused);
     assert!(registry.presented.load(Ordering::SeqCst) >= 1);
+}
+
+/// Portcullis' own client looks at no list and goes on to the next pair; Podman sends the first that fits the list, or nothing.
+#[test]
+fn who_goes_on_to_the_next_pair() {
+    let mut machine = machine();
+    let registry = mutual(&machine);
+    let expired = machine.ca.issue(&LeafSpec::client("ci-6").expired());
+    let pair = machine.ca.issue(&lasting("ci-7"));
+    files(&mut machine, &registry.host(), Some(&pair));
+    expired.write_pair(&machine.host_directory(&registry.host()), "a");
+    let summary = |machine: &Machine| ask(machine).verdicts[0].summary.clone();
+    assert_eq!(summary(&machine), "sends a.cert, and is not let in");
+    machine.without("usr/bin/podman");
+    assert_eq!(summary(&machine), "sends client.cert, and is let in");
+    // A stranger's is sent all the same.
+    let stranger = Authority::new("somebody").issue(&lasting("ci-8"));
+    for name in ["a.cert", "a.key"] {
+        std::fs::remove_file(machine.host_directory(&registry.host()).join(name)).unwrap();
+    }
+    files(&mut machine, &registry.host(), Some(&stranger));
+    assert_eq!(summary(&machine), "sends client.cert, and is not let in");
 }
 
 #[test]

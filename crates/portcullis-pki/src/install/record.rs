@@ -82,11 +82,15 @@ impl Lock {
     /// # Errors
     /// [`PkiError::Busy`] when another process still holds it after ten seconds.
     pub(super) fn take(record: &Path) -> Result<Self, PkiError> {
+        Self::take_within(record, WAIT)
+    }
+
+    fn take_within(record: &Path, wait: Duration) -> Result<Self, PkiError> {
         let path = record.with_extension("lock");
         make_directory(record)?;
         let mut how = OpenOptions::new();
         let file = open(&path, how.write(true).create(true).truncate(false).mode(files::SECRET))?;
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + wait;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(file)),
@@ -232,4 +236,36 @@ fn parse(line: &str) -> Option<Entry> {
     let Line { host, engine, path, sha256, block } = line;
     let owner = engine.as_deref().and_then(Owner::parse);
     Some(Entry { host, owner, path, sha256: sha256.parse().ok()?, block })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_waits_for_the_other_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = dir.path().join("installed");
+        let held = Lock::take(&record).unwrap();
+        let refused = Lock::take_within(&record, Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(&refused, PkiError::Busy { path } if path.ends_with("installed.lock")), "{refused}");
+        // Whoever waits gets it when it is let go.
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::take_within(&record, Duration::from_mins(10)).is_ok());
+            thread::sleep(POLL * 2);
+            assert!(!waiting.is_finished());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+        // At the end of the process, or of the value, it is free.
+        assert!(Lock::take_within(&record, Duration::ZERO).is_ok());
+    }
+
+    /// What people are told, and what `take` does.
+    #[test]
+    fn the_limit_is_ten_seconds() {
+        assert_eq!(WAIT, Duration::from_secs(10));
+        let text = PkiError::Busy { path: "/x.lock".into() }.to_string();
+        assert!(text.contains("/x.lock"), "{text}");
+    }
 }
