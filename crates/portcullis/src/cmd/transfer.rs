@@ -47,15 +47,29 @@ pub(crate) fn run_resumable<T>(
     let ended = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            ended = transfer => ended,
-            _ = interrupt.recv() => Err(Interrupted { signal: 2, hint }.into()),
-            _ = terminate.recv() => Err(Interrupted { signal: 15, hint }.into()),
-        }
+        let signal = tokio::select! {
+            ended = transfer => return ended,
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+        };
+        tasks_are_gone().await;
+        Err(Interrupted { signal, hint }.into())
     });
-    // Temporary files are removed by the threads that write them.
+    // Temporary files are removed by the threads that write them, once nobody sends them more.
     runtime.shutdown_timeout(PUT_AWAY);
     ended
+}
+
+/// The transfer was dropped, and with it all tasks were told to end: they do so when they are polled. Connections that say
+/// good-bye are not waited for.
+async fn tasks_are_gone() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..200 {
+        if metrics.num_alive_tasks() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Connects and says which pair was taken.

@@ -21,6 +21,7 @@ mod attacks;
 mod backup;
 mod bad_input;
 mod client_commands;
+mod client_peers;
 mod config_import;
 mod distribution;
 mod docker_page;
