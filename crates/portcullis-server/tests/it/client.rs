@@ -198,6 +198,11 @@ impl Conn {
         within(&what, async {
             let (head, body) = self.begin(request).await?.into_parts();
             let body = body.collect().await?.to_bytes();
+            // In every answer that any test here gets: behind a proxy that ends TLS or renames the host, an absolute one
+            // would lead elsewhere.
+            if let Some(location) = head.headers.get(LOCATION) {
+                assert!(location.as_bytes().starts_with(b"/v2/"), "not relative: {location:?}");
+            }
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         })
         .await
@@ -290,9 +295,7 @@ impl Answer {
 
     #[track_caller]
     pub(crate) fn location(&self) -> String {
-        let location = self.header(LOCATION.as_str());
-        assert!(location.starts_with("/v2/"), "not relative: {location}");
-        location.to_owned()
+        self.header(LOCATION.as_str()).to_owned()
     }
 
     /// Where the list goes on.

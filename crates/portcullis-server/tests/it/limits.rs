@@ -221,6 +221,68 @@ async fn a_catalog_of_more_than_anybody_reads() {
     assert_eq!((names, pages), (10_501, 11));
 }
 
+/// A page has a thousand, whatever is asked for, and nothing is lost between two of them.
+#[tokio::test]
+async fn a_page_of_more_than_a_thousand() {
+    // On a disk the files alone would take minutes.
+    let data = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let home = Home::with_storage(&format!("data = {:?}", data.path()));
+    let repository = data.path().join("docker/registry/v2/repositories/team/app");
+    let put = |path: std::path::PathBuf, content: &[u8]| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    let store = |body: &[u8]| {
+        let (digest, hex) = (sha256(body), sha256(body).hex());
+        put(data.path().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2])), body);
+        put(repository.join(format!("_manifests/revisions/sha256/{hex}/link")), digest.to_string().as_bytes());
+        digest
+    };
+    let subject = store(INDEX);
+    let mut expected = Vec::new();
+    for number in 0..2001 {
+        let tag = format!("_manifests/tags/t{number:04}/current/link");
+        put(repository.join(tag), subject.to_string().as_bytes());
+        let about = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"artifactType":"x/{number}","subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{subject}","size":{}}}}}"#,
+            INDEX.len()
+        );
+        expected.push(store(about.as_bytes()).to_string());
+    }
+    expected.sort();
+    let site = home.serve().await;
+    let conn = site.admin().http1().await;
+    let all = async |first: String, names: &dyn Fn(&Answer) -> Vec<String>| {
+        let (mut path, mut sizes, mut found) = (first, Vec::new(), Vec::new());
+        loop {
+            let answer = conn.get(&path).await.expect(200);
+            let page = names(&answer);
+            sizes.push(page.len());
+            found.extend(page);
+            let Some(next) = answer.next_page() else { return (sizes, found) };
+            path = next;
+        }
+    };
+    let tags = |answer: &Answer| -> Vec<String> {
+        let tags = answer.json()["tags"].as_array().unwrap().clone();
+        tags.iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
+    };
+    let digests = |answer: &Answer| -> Vec<String> {
+        let manifests = answer.json()["manifests"].as_array().unwrap().clone();
+        manifests.iter().map(|one| one["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    let every_tag: Vec<String> = (0..2001).map(|number| format!("t{number:04}")).collect();
+    for n in ["?n=1001", "?n=100000", "?n=1000", ""] {
+        let (sizes, found) = all(format!("/v2/team/app/tags/list{n}"), &tags).await;
+        assert_eq!((sizes, found), (vec![1000, 1000, 1], every_tag.clone()), "tags{n}");
+        let (sizes, mut found) = all(format!("/v2/team/app/referrers/{subject}{n}"), &digests).await;
+        found.sort();
+        assert_eq!((sizes, found), (vec![1000, 1000, 1], expected.clone()), "referrers{n}");
+    }
+    let (sizes, found) = all("/v2/team/app/tags/list?n=1001&last=t0999".to_owned(), &tags).await;
+    assert_eq!((sizes, found.as_slice()), (vec![1000, 1], &every_tag[1000..]));
+}
+
 /// A peer that leaves in the middle, and what it had sent and got, is one line too.
 #[tokio::test]
 async fn the_access_log_counts_bytes() {
