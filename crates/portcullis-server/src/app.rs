@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub(crate) port: u16,
     /// The requests that may be under way.
     pub(crate) requests: Arc<Semaphore>,
+    /// The repositories whose manifests may be read all at once.
+    pub(crate) readings: Arc<Semaphore>,
 }
 
 /// The parts of a request that a handler may look at.
@@ -44,6 +46,7 @@ pub(crate) struct Call<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) missing_children: MissingChildren,
     pub(crate) recent: &'a RecentBlobs,
+    pub(crate) readings: &'a Arc<Semaphore>,
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) body: &'a mut RequestBody,
 }
@@ -112,8 +115,8 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
 
 impl App {
     fn call<'a>(&'a self, headers: &'a http::HeaderMap, body: &'a mut RequestBody) -> Call<'a> {
-        let Self { store, limits, missing_children, recent, .. } = self;
-        Call { store, limits, missing_children: *missing_children, recent, headers, body }
+        let Self { store, limits, missing_children, recent, readings, .. } = self;
+        Call { store, limits, missing_children: *missing_children, recent, readings, headers, body }
     }
 
     /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.

@@ -64,6 +64,8 @@ pub(crate) enum ApiError {
     WrongSize { digest: Digest, actual: u64, stated: u64 },
     #[error("{limit} requests are under way, and no more can be: try again in a moment")]
     TooManyRequests { limit: usize },
+    #[error("the referrers of {limit} other repositories are being read for the first time: try again in a moment")]
+    TooManyReadings { limit: usize },
     #[error("the body ended early: {reason}")]
     BodyCut { reason: String },
     #[error("{bytes} bytes of the body came within {seconds} seconds, {least} are the least")]
@@ -115,7 +117,9 @@ impl ApiError {
             }
             Self::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
             Self::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid),
-            Self::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+            Self::TooManyRequests { .. } | Self::TooManyReadings { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests)
+            }
             Self::BodyCut { .. } => (StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             Self::BodyStalled { .. } => (StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid),
             Self::Store(error) => store_status(error),
@@ -209,6 +213,7 @@ impl ApiError {
                 headers.insert(CONTENT_RANGE, header(&format!("bytes */{size}")));
             }
             Self::TooManyRequests { .. }
+            | Self::TooManyReadings { .. }
             | Self::Store(
                 StoreError::ReadOnly { .. } | StoreError::UploadBusy { .. } | StoreError::TooManyUploads { .. },
             ) => {

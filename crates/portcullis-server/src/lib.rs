@@ -227,6 +227,7 @@ impl Server {
             events: Arc::clone(&events),
             port: listen.port(),
             requests: Arc::new(Semaphore::new(self.config.limits.requests)),
+            readings: Arc::new(Semaphore::new(api::referrers::READINGS)),
             missing_children: self.config.missing_children,
             limits: self.config.limits,
         };

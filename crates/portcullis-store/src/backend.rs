@@ -65,6 +65,26 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// order of the names themselves (a bucket orders `a/…` after `a-b/…`, so its pages need sorting here).
     fn list(&self, prefix: &Prefix, after: Option<&str>, n: usize) -> Result<Vec<String>, StoreError>;
 
+    /// Calls `each` with the names that follow `prefix/` in keys, up to the next slash, in no order, until it returns
+    /// `false`. What is there all the time comes once; what comes or goes meanwhile may be among it. Holds no more than a
+    /// page of names.
+    fn scan(&self, prefix: &Prefix, each: &mut dyn FnMut(&str) -> Result<bool, StoreError>) -> Result<(), StoreError> {
+        const PAGE: usize = 1000;
+        let mut after: Option<String> = None;
+        loop {
+            let names = self.list(prefix, after.as_deref(), PAGE)?;
+            for name in &names {
+                if !each(name)? {
+                    return Ok(());
+                }
+            }
+            if names.len() < PAGE {
+                return Ok(());
+            }
+            after = names.into_iter().next_back();
+        }
+    }
+
     /// What the names right below a prefix are compared by: it changes whenever one of them comes or goes. `None` where
     /// nothing is there, and where storage has no such thing, as a bucket.
     fn listing_stamp(&self, _prefix: &Prefix) -> Result<Option<ListingStamp>, StoreError> {

@@ -6,6 +6,7 @@ use crate::backend::Object;
 use crate::error::StoreError;
 use crate::layout;
 use crate::store::{Inner, Store};
+use crate::users::user_among;
 
 /// An open blob. Its bytes never change and stay readable while this value lives, also when the blob is deleted.
 #[derive(Debug)]
@@ -74,21 +75,34 @@ impl Store {
     /// [`StoreError::BlobInUse`] while a manifest of the repository names it, or while it is one itself that Distribution
     /// 2.1.0 linked among the layers.
     pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
-        let _puts = self.inner.lock_puts(repository);
-        let _repository = self.inner.lock_repository(repository);
+        let inner = &self.inner;
         let link = layout::layer_link(repository, digest);
-        if self.inner.backend.stat(&link)?.is_none() {
+        if inner.backend.stat(&link)?.is_none() {
             return Ok(false);
         }
-        let user = match self.user_of_blob(repository, digest)? {
-            None if self.inner.lies_as_a_manifest(repository, digest)? => Some(*digest),
-            user => user,
+        let in_use = |user: Option<Digest>| match user {
+            Some(user) => Err(StoreError::BlobInUse { blob: Box::new(*digest), manifest: Box::new(user) }),
+            None => Ok(()),
         };
-        if let Some(manifest) = user {
-            return Err(StoreError::BlobInUse { blob: Box::new(*digest), manifest: Box::new(manifest) });
+        // All manifests are read without a lock, and what came meanwhile is looked at under it.
+        let reading = inner.journal.begin(repository);
+        in_use(self.user_or_itself(repository, digest)?)?;
+        let _puts = inner.lock_puts(repository);
+        let _repository = inner.lock_repository(repository);
+        in_use(match reading.changes() {
+            Some(changes) => user_among(&changes, digest),
+            None => self.user_or_itself(repository, digest)?,
+        })?;
+        let _digest = inner.lock_digest(digest);
+        inner.backend.delete(&link)
+    }
+
+    /// A manifest that uses the blob: itself, where it is one.
+    fn user_or_itself(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<Digest>, StoreError> {
+        match self.user_of_blob(repository, blob)? {
+            None if self.inner.lies_as_a_manifest(repository, blob)? => Ok(Some(*blob)),
+            user => Ok(user),
         }
-        let _digest = self.inner.lock_digest(digest);
-        self.inner.backend.delete(&link)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use portcullis_oci::{Digest, Manifest, ManifestReference, RepositoryName, Tag};
 
 use crate::error::StoreError;
+use crate::journal::Change;
 use crate::layout;
 use crate::store::Store;
 
@@ -58,12 +59,12 @@ impl Store {
         }
     }
 
-    /// Refuses when an immutable tag points to the manifest or, through indexes, needs it. The caller holds the
-    /// repository's lock. Reads the manifests of all immutable tags of the repository.
+    /// Refuses when an immutable tag points to the manifest or, through indexes, needs it. Reads the manifests of all
+    /// immutable tags of the repository, and holds no lock.
     pub(crate) fn check_manifest_may_go(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         let mut refusal = None;
         let mut seen = HashSet::new();
-        self.inner.each_tag(repository, None, |tag| {
+        self.inner.scan_tags(repository, |tag| {
             let Some(rule) = self.inner.immutable.rule(repository, &tag) else { return Ok(true) };
             let Some(present) = self.inner.read_link(&layout::tag_link(repository, &tag))? else { return Ok(true) };
             if self.needs(repository, present, digest, &mut seen)? {
@@ -72,6 +73,25 @@ impl Store {
             Ok(refusal.is_none())
         })?;
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// Whether what was written while the tags were read may matter to that check: an immutable tag was set, or something
+    /// was put that reaches the manifest.
+    pub(crate) fn may_need(
+        &self,
+        repository: &RepositoryName,
+        changes: &[Change],
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        for change in changes {
+            let Change::Put(put) = change else { continue };
+            let is_fixed = put.tags.iter().any(|tag| self.inner.immutable.rule(repository, tag).is_some());
+            let lists_some = put.manifest.as_ref().is_none_or(|manifest| !manifest.children().is_empty());
+            if is_fixed || (lists_some && self.needs(repository, put.digest, digest, &mut HashSet::new())?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the manifest `from` is `wanted`, or lists it. What is in `seen` was looked at and does not.

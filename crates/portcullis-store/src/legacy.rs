@@ -49,7 +49,7 @@ impl Inner {
     /// What the tags of the repository point to and no revision names, whether it is there or not. Reads every tag.
     pub(crate) fn tagged_without_revision(&self, repository: &RepositoryName) -> Result<BTreeSet<Digest>, StoreError> {
         let mut found = BTreeSet::new();
-        self.each_tag(repository, None, |tag| {
+        self.scan_tags(repository, |tag| {
             if let Some(digest) = self.read_link(&layout::tag_link(repository, &tag))?
                 && self.backend.stat(&layout::revision_link(repository, &digest))?.is_none()
             {

@@ -12,12 +12,14 @@ mod blob;
 mod collect;
 pub mod fsck;
 mod immutable;
+mod journal;
 mod manifest;
 mod pause;
 mod promise;
 mod referrers;
 mod tag;
 mod upload;
+mod users;
 
 mod backend;
 mod durable;
@@ -41,5 +43,6 @@ pub use collect::{Collected, Collection, Held, Listed, Obstacle, Removal, Tally}
 pub use error::{SpaceLimit, StoreError};
 pub use immutable::ImmutableTags;
 pub use manifest::StoredManifest;
+pub use referrers::{ReferrersPage, ReferrersQuery};
 pub use store::{Health, Putting, Store, StoreOptions};
 pub use upload::Upload;

@@ -196,6 +196,21 @@ impl<D: Disk> Backend for LocalBackend<D> {
         }
     }
 
+    fn scan(&self, prefix: &Prefix, each: &mut dyn FnMut(&str) -> Result<bool, StoreError>) -> Result<(), StoreError> {
+        // The directory is read once: in pages it would be read for each of them.
+        let mut goes_on = Ok(true);
+        let listed = self.disk().list(prefix.as_str(), &mut |name, _| {
+            if matches!(goes_on, Ok(true)) {
+                goes_on = each(name);
+            }
+        });
+        match listed {
+            Err(error) if is_absence(&error) => {}
+            done => done.map_err(self.durable.fault("list", prefix.as_str()))?,
+        }
+        goes_on.map(drop)
+    }
+
     fn listing_stamp(&self, prefix: &Prefix) -> Result<Option<ListingStamp>, StoreError> {
         match self.disk().stat(prefix.as_str()) {
             Ok(stamp) => Ok(Some(ListingStamp { version: (stamp.inode, stamp.modified, stamp.changed) })),

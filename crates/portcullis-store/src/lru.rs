@@ -64,6 +64,12 @@ impl<V> Lru<V> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+
     pub(crate) fn remove(&mut self, repository: &RepositoryName) -> Option<V> {
         let entry = self.entries.remove(repository)?;
         self.order.remove(&entry.used);

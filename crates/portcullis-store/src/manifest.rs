@@ -3,16 +3,21 @@
 //! Must not know what a manifest says: the caller has checked that.
 
 use bytes::Bytes;
-use portcullis_oci::{Digest, ManifestReference, RepositoryName, Tag};
+use portcullis_oci::{Digest, Manifest, ManifestReference, RepositoryName, Tag};
 
 use crate::error::StoreError;
+use crate::journal::{Change, Put};
 use crate::layout::{self, Key};
 use crate::store::{Inner, Store};
 use crate::tag_names::Effect;
+use crate::users::user_among;
 
 /// The largest object that is read as a manifest. Far above what any registry takes: it bounds what a damaged link
 /// that points to a layer can cost.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+
+/// How many tags of a manifest go while their repository is locked: each waits for a sync.
+const TAGS_AT_ONCE: usize = 32;
 
 /// A manifest as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,23 +53,12 @@ impl Store {
         for tag in tags {
             self.check_tag_may_change(repository, tag, Some(digest))?;
         }
-        {
-            let _digest = inner.lock_digest(digest);
-            let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
-            if inner.put_fixed(&data, bytes)? {
-                inner.write_first_link(&link, digest, &data)?;
-            } else {
-                inner.write_link(&link, digest)?;
-            }
-            inner.promise(repository, &link, digest, digest)?;
+        let done = inner.write_manifest(repository, digest, bytes, tags);
+        if done.is_err() {
+            // What of it is visible nobody knows.
+            inner.forget_referrers(Some(repository));
         }
-        inner.note_manifest(repository, digest, bytes);
-        for tag in tags {
-            let link = layout::tag_link(repository, tag);
-            let write = || inner.backend.put(&link, digest.to_string().as_bytes());
-            inner.following(repository, tag, Effect::Adds, write)?;
-        }
-        Ok(())
+        done
     }
 
     /// Reads a manifest by tag or digest. Bytes that do not have the digest they are stored under are damaged, and
@@ -106,31 +100,102 @@ impl Store {
     }
 
     /// Removes the tags that point to the manifest, then the manifest from the repository; the bytes stay for others.
-    /// `false`: it was not there. Reads every tag of the repository.
+    /// `false`: it was not there. Reads every tag of the repository, without a lock.
     ///
     /// # Errors
-    /// [`StoreError::TagImmutable`] when an immutable tag points to it, or to an index that lists it.
+    /// [`StoreError::TagImmutable`] when an immutable tag points to it, or to an index that lists it. When that was pushed
+    /// at the same moment, other tags may be gone.
     pub fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
         let inner = &self.inner;
+        let reading = inner.journal.begin(repository);
+        self.check_manifest_may_go(repository, digest)?;
+        let misplaced = self.is_only_a_manifest(repository, digest)?;
+        // Tags first, also when the link is already gone: an earlier attempt may have ended half-way.
+        for tags in inner.tags_of(repository, digest)?.chunks(TAGS_AT_ONCE) {
+            let _repository = inner.lock_repository(repository);
+            self.remove_tags(repository, tags, digest)?;
+        }
         let _puts = inner.lock_puts(repository);
         let _repository = inner.lock_repository(repository);
-        self.check_manifest_may_go(repository, digest)?;
-        // Tags first, also when the link is already gone: an earlier attempt may have ended half-way.
-        for tag in inner.tags_of(repository, digest)? {
-            inner.remove_tag(repository, &tag)?;
+        let misplaced = match reading.changes() {
+            Some(changes) if !self.may_need(repository, &changes, digest)? => {
+                self.remove_tags(repository, &tags_among(&changes, digest), digest)?;
+                misplaced && user_among(&changes, digest).is_none()
+            }
+            // Too much was written to tell what: all is read once more, and others wait.
+            _ => {
+                self.check_manifest_may_go(repository, digest)?;
+                self.remove_tags(repository, &inner.tags_of(repository, digest)?, digest)?;
+                self.is_only_a_manifest(repository, digest)?
+            }
+        };
+        let done = inner.remove_manifest(repository, digest, misplaced);
+        match &done {
+            Ok(_) => inner.forget_manifest(repository, digest),
+            // One of the two links may be gone.
+            Err(_) => inner.forget_referrers(Some(repository)),
         }
-        let misplaced = self.is_only_a_manifest(repository, digest)?;
-        let _digest = inner.lock_digest(digest);
-        let mut deleted = inner.backend.delete(&layout::revision_link(repository, digest))?;
-        if misplaced {
-            deleted |= inner.backend.delete(&layout::layer_link(repository, digest))?;
+        done
+    }
+
+    /// Those of the tags that still point to the digest. The caller holds the repository's lock.
+    fn remove_tags(&self, repository: &RepositoryName, tags: &[Tag], digest: &Digest) -> Result<(), StoreError> {
+        for tag in tags {
+            if self.inner.read_link(&layout::tag_link(repository, tag))?.as_ref() == Some(digest) {
+                // It may have been set since they were looked at.
+                self.check_tag_may_change(repository, tag, None)?;
+                self.inner.remove_tag(repository, tag)?;
+            }
         }
-        inner.forget_manifest(repository, digest);
-        Ok(deleted)
+        Ok(())
     }
 }
 
 impl Inner {
+    fn write_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        bytes: &[u8],
+        tags: &[Tag],
+    ) -> Result<(), StoreError> {
+        {
+            let _digest = self.lock_digest(digest);
+            let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
+            if self.put_fixed(&data, bytes)? {
+                self.write_first_link(&link, digest, &data)?;
+            } else {
+                self.write_link(&link, digest)?;
+            }
+            self.promise(repository, &link, digest, digest)?;
+        }
+        for tag in tags {
+            let link = layout::tag_link(repository, tag);
+            let write = || self.backend.put(&link, digest.to_string().as_bytes());
+            self.following(repository, tag, Effect::Adds, write)?;
+        }
+        // Last: whoever begins to read after this look finds all of it.
+        if self.is_followed(repository) {
+            let manifest = Manifest::parse(bytes, None).ok();
+            self.note_manifest(repository, Put { digest: *digest, size: bytes.len(), manifest, tags: tags.to_vec() });
+        }
+        Ok(())
+    }
+
+    fn remove_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        misplaced: bool,
+    ) -> Result<bool, StoreError> {
+        let _digest = self.lock_digest(digest);
+        let mut deleted = self.backend.delete(&layout::revision_link(repository, digest))?;
+        if misplaced {
+            deleted |= self.backend.delete(&layout::layer_link(repository, digest))?;
+        }
+        Ok(deleted)
+    }
+
     /// The same for our own questions: it promises nothing, so that none of them keeps a manifest alive, and what it finds
     /// may not be durable yet.
     pub(crate) fn find_manifest(
@@ -184,7 +249,7 @@ impl Inner {
     /// The tags that point to a digest.
     fn tags_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
         let mut found = Vec::new();
-        self.each_tag(repository, None, |tag| {
+        self.scan_tags(repository, |tag| {
             if self.read_link(&layout::tag_link(repository, &tag))?.as_ref() == Some(digest) {
                 found.push(tag);
             }
@@ -192,4 +257,12 @@ impl Inner {
         })?;
         Ok(found)
     }
+}
+
+fn tags_among(changes: &[Change], digest: &Digest) -> Vec<Tag> {
+    let puts = changes.iter().filter_map(|change| match change {
+        Change::Put(put) if put.digest == *digest => Some(&put.tags),
+        Change::Put(_) | Change::Removed(_) => None,
+    });
+    puts.flatten().cloned().collect()
 }

@@ -1,28 +1,62 @@
-//! Which manifests of a repository refer to which subject, and which manifest uses a blob.
+//! Which manifests of a repository refer to which subject.
 //!
-//! Neither is stored: the manifests are the truth. The referrers of a repository are read from its manifests at the
-//! first question in the life of a process, and kept up by our own writes from then on; nothing else writes.
+//! Not stored: the manifests are the truth. The referrers of a repository are read from its manifests at the first
+//! question in the life of a process, without its lock, and kept up by our own writes from then on; nothing else writes.
+//! A repository whose referrers take more than their share of memory is read for each page, and a page is bounded.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use portcullis_oci::{Algorithm, Content, Descriptor, Digest, Manifest, ManifestReference, RepositoryName};
+use portcullis_oci::{Content, Descriptor, Digest, Manifest, RepositoryName, manifest};
 
 use crate::error::StoreError;
-use crate::layout;
+use crate::journal::{Change, Put};
 use crate::lru::Lru;
-use crate::manifest::StoredManifest;
 use crate::store::{Inner, Store};
 
-/// What an entry takes beside its texts, roughly.
+/// What an entry takes beside its texts, roughly, and each annotation beside its own.
 const ENTRY_BYTES: usize = 512;
-/// How many names are asked of the backend at once.
-const PAGE: usize = 1000;
+const ANNOTATION_BYTES: usize = 96;
+/// How many repositories are read at once: each may take the share of all.
+const TURNS: usize = 2;
 
-/// The indexes that are known.
+/// Which referrers are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferrersQuery {
+    /// What they refer to.
+    pub subject: Digest,
+    /// Only those of this type.
+    pub artifact_type: Option<String>,
+    /// Only those whose digests sort after this one.
+    pub after: Option<Digest>,
+    /// At most so many.
+    pub most: usize,
+    /// At most so many bytes of JSON, one referrer in any case.
+    pub most_bytes: usize,
+}
+
+/// Some referrers, in order of digest, as descriptors with artifact type and annotations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReferrersPage {
+    /// Empty when there are none, or no such repository.
+    pub referrers: Vec<Descriptor>,
+    /// There are more after the last one.
+    pub more: bool,
+}
+
+/// What is known of repositories.
 #[derive(Debug)]
 pub(crate) struct Referrers {
-    known: Mutex<Lru<Index>>,
+    known: Mutex<Lru<Known>>,
+    turns: [Mutex<()>; TURNS],
+}
+
+#[derive(Debug)]
+enum Known {
+    All(Index),
+    /// More than there is room for.
+    TooMany,
 }
 
 /// One repository's: subject, then referrer.
@@ -32,151 +66,246 @@ struct Index {
     bytes: usize,
 }
 
+/// The first referrers of a query, of those that come in any order.
+struct Page<'a> {
+    query: &'a ReferrersQuery,
+    kept: BTreeMap<Digest, (Descriptor, usize)>,
+    bytes: usize,
+    /// Nothing from here on is in the page: something had no room.
+    end: Option<Digest>,
+}
+
+impl ReferrersQuery {
+    /// The first of all referrers of a subject: at most 1,000, and 4 MiB of JSON.
+    pub fn new(subject: Digest) -> Self {
+        Self { subject, artifact_type: None, after: None, most: 1000, most_bytes: manifest::MAX_BYTES }
+    }
+}
+
 impl Store {
-    /// The manifests of the repository whose subject is `subject`, in order of digest, as descriptors with artifact type
-    /// and annotations. Empty when there are none, or no such repository.
-    pub fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<Descriptor>, StoreError> {
-        // Nobody puts or deletes a manifest here between the reading and the keeping.
-        let _repository = self.inner.lock_repository(repository);
-        let of = |index: &Index| index.subjects.get(subject).map(|found| found.values().cloned().collect());
-        if let Some(index) = self.inner.referrers.known().get(repository) {
-            return Ok(of(index).unwrap_or_default());
+    /// The referrers that a query asks for. The first question about a repository reads all its manifests, at most two
+    /// at a time do: see [`Store::knows_referrers`].
+    pub fn referrers(&self, repository: &RepositoryName, query: &ReferrersQuery) -> Result<ReferrersPage, StoreError> {
+        let answer = self.inner.referrers.known().get(repository).map(|known| known.page(query));
+        if let Some(Some(page)) = answer {
+            return Ok(page);
         }
+        let _turn = self.inner.referrers.turn(repository);
+        // Somebody may have read it while this one waited for its turn.
+        let answer = self.inner.referrers.known().get(repository).map(|known| known.page(query));
+        match answer {
+            Some(Some(page)) => Ok(page),
+            Some(None) => self.read_page(repository, query),
+            None => match self.read_all(repository, query)? {
+                Some(page) => Ok(page),
+                None => self.read_page(repository, query),
+            },
+        }
+    }
+
+    /// Whether a question about the repository's referrers is answered from memory. A look into memory itself, for whoever
+    /// must not keep many threads waiting.
+    pub fn knows_referrers(&self, repository: &RepositoryName) -> bool {
+        matches!(self.inner.referrers.known().get(repository), Some(Known::All(_)))
+    }
+
+    /// Reads all referrers of the repository, which are known from now on. `None`: they are too many.
+    fn read_all(
+        &self,
+        repository: &RepositoryName,
+        query: &ReferrersQuery,
+    ) -> Result<Option<ReferrersPage>, StoreError> {
+        let inner = &self.inner;
+        let most = inner.referrers.known().most_bytes();
+        let reading = inner.journal.begin(repository);
         let mut index = Index::default();
         self.each_revision(repository, |digest, stored| {
             if let Some((manifest, size)) = stored {
                 index.add(digest, &manifest, size);
             }
+            index.bytes <= most
+        })?;
+        // Nobody puts or deletes a manifest here between the last look and the keeping.
+        let _repository = inner.lock_repository(repository);
+        let changes = reading.changes();
+        changes.iter().flatten().for_each(|change| index.apply(change));
+        let mut known = inner.referrers.known();
+        if index.bytes > most {
+            known.put(repository, Known::TooMany, 0);
+            return Ok(None);
+        }
+        let (bytes, page) = (index.bytes, index.page(query));
+        if changes.is_some() {
+            known.put(repository, Known::All(index), bytes);
+        }
+        Ok(Some(page))
+    }
+
+    /// One page, read from the manifests.
+    fn read_page(&self, repository: &RepositoryName, query: &ReferrersQuery) -> Result<ReferrersPage, StoreError> {
+        let mut page = Page::new(query);
+        self.each_revision(repository, |digest, stored| {
+            if let Some((manifest, size)) = stored
+                && manifest.subject.as_ref().is_some_and(|subject| subject.digest == query.subject)
+            {
+                page.add(&descriptor(digest, &manifest, size));
+            }
             true
         })?;
-        let found = of(&index).unwrap_or_default();
-        let bytes = index.bytes;
-        self.inner.referrers.known().put(repository, index, bytes);
-        Ok(found)
-    }
-
-    /// A manifest of the repository that names the blob as config or layer, or that cannot be read or understood and so
-    /// might. Reads every manifest of the repository.
-    pub(crate) fn user_of_blob(
-        &self,
-        repository: &RepositoryName,
-        blob: &Digest,
-    ) -> Result<Option<Digest>, StoreError> {
-        let mut user = None;
-        self.each_revision(repository, |digest, stored| {
-            if stored.is_none_or(|(manifest, _)| names(&manifest, blob)) {
-                user = Some(digest);
-            }
-            user.is_none()
-        })?;
-        if user.is_some() { Ok(user) } else { self.misplaced_user_of_blob(repository, blob) }
-    }
-
-    /// The same among the manifests that no revision names.
-    fn misplaced_user_of_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<Digest>, StoreError> {
-        for digest in self.inner.tagged_without_revision(repository)? {
-            // One that is not there is a damaged tag and uses nothing.
-            if self.understood(repository, digest)?.is_some_and(|(manifest, _)| names(&manifest, blob)) {
-                return Ok(Some(digest));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Calls `each` with every revision of the repository, with the manifest and its size where it can be understood,
-    /// until it returns `false`.
-    fn each_revision(
-        &self,
-        repository: &RepositoryName,
-        mut each: impl FnMut(Digest, Option<(Manifest, u64)>) -> bool,
-    ) -> Result<(), StoreError> {
-        for digest in self.inner.revisions(repository)? {
-            if !each(digest, self.understood(repository, digest)?) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn understood(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<(Manifest, u64)>, StoreError> {
-        let stored = self.inner.find_manifest(repository, &ManifestReference::Digest(digest))?;
-        let parse = |stored: StoredManifest| {
-            let manifest = Manifest::parse(&stored.bytes, None).ok()?;
-            Some((manifest, stored.bytes.len() as u64))
-        };
-        Ok(stored.and_then(parse))
+        Ok(page.finish())
     }
 }
 
 impl Inner {
-    /// The digests of all manifests of the repository, whether they can be read or not. A name without a link is what
-    /// Distribution, or a power cut, left of a manifest that was deleted.
-    fn revisions(&self, repository: &RepositoryName) -> Result<Vec<Digest>, StoreError> {
-        let mut digests = Vec::new();
-        for algorithm in Algorithm::ALL {
-            let mut after: Option<String> = None;
-            loop {
-                let names = self.backend.list(&layout::revisions(repository, algorithm), after.as_deref(), PAGE)?;
-                digests.extend(names.iter().filter_map(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok()));
-                if names.len() < PAGE {
-                    break;
-                }
-                after = names.into_iter().next_back();
-            }
-        }
-        let mut linked = Vec::with_capacity(digests.len());
-        for digest in digests {
-            if self.backend.stat(&layout::revision_link(repository, &digest))?.is_some() {
-                linked.push(digest);
-            }
-        }
-        Ok(linked)
+    /// After a manifest became visible. The caller holds the repository's lock.
+    pub(crate) fn note_manifest(&self, repository: &RepositoryName, put: Put) {
+        let put = std::sync::Arc::new(put);
+        self.note_change(repository, &Change::Put(put));
     }
 
-    /// After a manifest became visible. The caller holds the repository's lock.
-    pub(crate) fn note_manifest(&self, repository: &RepositoryName, digest: &Digest, bytes: &[u8]) {
-        let mut known = self.referrers.known();
-        let Some(mut index) = known.remove(repository) else { return };
-        if let Ok(manifest) = Manifest::parse(bytes, None) {
-            index.add(*digest, &manifest, bytes.len() as u64);
-        }
-        let size = index.bytes;
-        known.put(repository, index, size);
+    /// Whether anybody wants to know what becomes visible in the repository.
+    pub(crate) fn is_followed(&self, repository: &RepositoryName) -> bool {
+        self.journal.is_read(repository) || self.referrers.known().get(repository).is_some()
     }
 
     /// After a manifest was removed. The caller holds the repository's lock.
     pub(crate) fn forget_manifest(&self, repository: &RepositoryName, digest: &Digest) {
+        self.note_change(repository, &Change::Removed(*digest));
+    }
+
+    /// After a change of the repository that failed half-way, and nobody knows where; with `None`, of any.
+    pub(crate) fn forget_referrers(&self, repository: Option<&RepositoryName>) {
+        self.journal.note_unknown(repository);
         let mut known = self.referrers.known();
-        let Some(mut index) = known.remove(repository) else { return };
-        for referrers in index.subjects.values_mut() {
-            referrers.remove(digest);
+        match repository {
+            Some(repository) => drop(known.remove(repository)),
+            None => known.clear(),
         }
-        let size = index.bytes;
-        known.put(repository, index, size);
+    }
+
+    fn note_change(&self, repository: &RepositoryName, change: &Change) {
+        self.journal.note(repository, change);
+        let mut known = self.referrers.known();
+        // It is taken out while it is changed: a panic loses it, and it is read again.
+        match known.remove(repository) {
+            Some(Known::All(mut index)) => {
+                index.apply(change);
+                let bytes = index.bytes;
+                known.put(repository, Known::All(index), bytes);
+            }
+            // Fewer are there when the next one asks, or still too many.
+            Some(Known::TooMany) if matches!(change, Change::Removed(_)) => {}
+            Some(Known::TooMany) => known.put(repository, Known::TooMany, 0),
+            None => {}
+        }
     }
 }
 
 impl Referrers {
     /// `most_bytes` for the indexes of all repositories together.
     pub(crate) fn new(most_bytes: usize) -> Self {
-        Self { known: Mutex::new(Lru::new(most_bytes)) }
+        Self { known: Mutex::new(Lru::new(most_bytes)), turns: Default::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Lru<Index>> {
-        // An index is taken out while it is changed: a panic loses it, and it is read again.
+    fn known(&self) -> MutexGuard<'_, Lru<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, repository: &RepositoryName) -> MutexGuard<'_, ()> {
+        let at = repository.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.turns[at % TURNS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// `None`: it has to be read.
+    fn page(&self, query: &ReferrersQuery) -> Option<ReferrersPage> {
+        match self {
+            Self::All(index) => Some(index.page(query)),
+            Self::TooMany => None,
+        }
     }
 }
 
 impl Index {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Put(put) => {
+                if let Some(manifest) = &put.manifest {
+                    self.add(put.digest, manifest, put.size as u64);
+                }
+            }
+            Change::Removed(digest) => self.remove(digest),
+        }
+    }
+
     fn add(&mut self, digest: Digest, manifest: &Manifest, size: u64) {
         let Some(subject) = &manifest.subject else { return };
         let descriptor = descriptor(digest, manifest, size);
-        let texts: usize = descriptor.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let bytes = taken_by(&descriptor);
         if self.subjects.entry(subject.digest).or_default().insert(digest, descriptor).is_none() {
-            self.bytes += ENTRY_BYTES + texts;
+            self.bytes += bytes;
         }
     }
+
+    fn remove(&mut self, digest: &Digest) {
+        for referrers in self.subjects.values_mut() {
+            self.bytes -= referrers.remove(digest).map_or(0, |descriptor| taken_by(&descriptor));
+        }
+        self.subjects.retain(|_, referrers| !referrers.is_empty());
+    }
+
+    fn page(&self, query: &ReferrersQuery) -> ReferrersPage {
+        let mut page = Page::new(query);
+        let from = query.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = self.subjects.get(&query.subject).into_iter();
+        // In order: when one has no room, no later one has.
+        for (_, descriptor) in found.flat_map(|referrers| referrers.range((from, Bound::Unbounded))) {
+            page.add(descriptor);
+            if page.end.is_some() {
+                break;
+            }
+        }
+        page.finish()
+    }
+}
+
+impl<'a> Page<'a> {
+    fn new(query: &'a ReferrersQuery) -> Self {
+        Self { query, kept: BTreeMap::new(), bytes: 0, end: None }
+    }
+
+    fn add(&mut self, descriptor: &Descriptor) {
+        let ReferrersQuery { artifact_type, after, most, most_bytes, .. } = self.query;
+        let is_wanted = artifact_type.is_none() || descriptor.artifact_type == *artifact_type;
+        let is_here =
+            after.is_none_or(|after| descriptor.digest > after) && self.end.is_none_or(|end| descriptor.digest < end);
+        if !is_wanted || !is_here {
+            return;
+        }
+        // A descriptor always serialises.
+        let bytes = serde_json::to_vec(descriptor).map_or(0, |json| json.len() + 1);
+        self.bytes += bytes;
+        self.kept.insert(descriptor.digest, (descriptor.clone(), bytes));
+        while self.kept.len() > *most || (self.bytes > *most_bytes && self.kept.len() > 1) {
+            let Some((last, (_, bytes))) = self.kept.pop_last() else { break };
+            self.bytes -= bytes;
+            self.end = Some(last);
+        }
+    }
+
+    fn finish(self) -> ReferrersPage {
+        let referrers = self.kept.into_values().map(|(descriptor, _)| descriptor).collect();
+        ReferrersPage { referrers, more: self.end.is_some() }
+    }
+}
+
+/// What a descriptor takes of the share, roughly.
+fn taken_by(descriptor: &Descriptor) -> usize {
+    let annotations = descriptor.annotations.iter();
+    let annotations: usize = annotations.map(|(key, value)| ANNOTATION_BYTES + key.len() + value.len()).sum();
+    let artifact_type = descriptor.artifact_type.as_ref().map_or(0, String::len);
+    ENTRY_BYTES + descriptor.media_type.len() + artifact_type + annotations
 }
 
 /// As the referrers API has it (distribution spec, "Listing Referrers"): an image without an artifact type has that of
@@ -196,15 +325,5 @@ fn descriptor(digest: Digest, manifest: &Manifest, size: u64) -> Descriptor {
         platform: None,
         artifact_type,
         data: None,
-    }
-}
-
-fn names(manifest: &Manifest, blob: &Digest) -> bool {
-    match &manifest.content {
-        Content::Image { config, layers } => {
-            std::iter::once(config).chain(layers).any(|descriptor| descriptor.digest == *blob)
-        }
-        Content::Index { .. } => false,
-        Content::Schema1 { layers } => layers.contains(blob),
     }
 }

@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
 use crate::immutable::ImmutableTags;
+use crate::journal::Journal;
 use crate::local::LocalBackend;
 use crate::pause::Pause;
 use crate::promise::Promises;
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) uploads: OpenUploads,
     pub(crate) damaged: AtomicU64,
     pub(crate) referrers: Referrers,
+    pub(crate) journal: Journal,
     pub(crate) promises: Promises,
     pub(crate) pause: Pause,
     pub(crate) tag_names: TagNames,
@@ -182,6 +184,7 @@ impl Store {
                 uploads,
                 damaged: AtomicU64::new(0),
                 referrers: Referrers::new(options.cache_bytes / 2),
+                journal: Journal::default(),
                 promises: Promises::default(),
                 pause,
                 tag_names: TagNames::new(options.cache_bytes / 2),

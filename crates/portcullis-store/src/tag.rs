@@ -87,6 +87,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Calls `each` with all tags, in no order, until it returns `false`. Whether they have a link is not looked at. For
+    /// whoever reads all of them: no name is held, and the directory is read once.
+    pub(crate) fn scan_tags(
+        &self,
+        repository: &RepositoryName,
+        mut each: impl FnMut(Tag) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.backend.scan(&layout::tags(repository), &mut |name| match name.parse() {
+            Ok(tag) => each(tag),
+            Err(_) => Ok(true),
+        })
+    }
+
     /// The caller holds the repository's lock.
     pub(crate) fn remove_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
         let remove = || self.backend.delete_below(&layout::tag(repository, tag));

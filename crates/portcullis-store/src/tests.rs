@@ -9,4 +9,5 @@ pub(crate) mod model;
 mod power_cut;
 mod refusals;
 mod seam;
+mod while_reading;
 mod world;

@@ -1,8 +1,12 @@
 //! Listing what refers to a manifest: signatures, SBOMs, attestations.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue, Response};
-use portcullis_oci::{Descriptor, Digest, Endpoint, Page, manifest, media};
+use portcullis_oci::{Digest, Endpoint, Page, RepositoryName, manifest, media};
+use portcullis_store::{ReferrersPage, ReferrersQuery};
 use serde_json::json;
 
 use crate::access::{Permit, Pull};
@@ -15,6 +19,12 @@ use crate::error::{ApiError, header};
 const MAX_PAGE: usize = 1000;
 const MAX_BYTES: usize = manifest::MAX_BYTES - 1024;
 
+/// How many repositories are read at once whose referrers are not known yet: each keeps a disk thread for as long as all
+/// its manifests take. Others wait here, where waiting keeps none.
+pub(crate) const READINGS: usize = 2;
+/// How long they wait at most.
+const READING_WAIT: Duration = Duration::from_secs(30);
+
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// 200 with an empty index where there are none: a 404 would tell the client to use tags instead.
@@ -25,15 +35,10 @@ pub(crate) async fn list(
     page: &Page,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let repository = permit.repository().clone();
-    let found = blocking(call.store, move |store| store.referrers(&repository, &subject)).await?;
-    let wanted = |referrer: &Descriptor| match &artifact_type {
-        Some(artifact_type) => referrer.artifact_type.as_ref() == Some(artifact_type),
-        None => true,
-    };
     let after = page.last.as_ref().and_then(|last| last.parse::<Digest>().ok());
-    let rest = found.into_iter().filter(|referrer| after.is_none_or(|after| referrer.digest > after)).filter(wanted);
-    let (manifests, more) = one_page(rest, page.n.map_or(MAX_PAGE, |n| n as usize).min(MAX_PAGE));
+    let most = page.n.map_or(MAX_PAGE, |n| n as usize).min(MAX_PAGE);
+    let query = ReferrersQuery { subject, artifact_type: artifact_type.clone(), after, most, most_bytes: MAX_BYTES };
+    let ReferrersPage { referrers: manifests, more } = ask(permit.repository(), query, &call).await?;
     let last = manifests.last().map(|referrer| referrer.digest.to_string());
     let index = json!({ "schemaVersion": 2, "mediaType": media::OCI_IMAGE_INDEX, "manifests": manifests });
     let mut response = Response::new(ResponseBody::full(index.to_string()));
@@ -51,16 +56,18 @@ pub(crate) async fn list(
     Ok(response)
 }
 
-/// As many as fit, at least one, and whether there are more.
-fn one_page(referrers: impl Iterator<Item = Descriptor>, n: usize) -> (Vec<Descriptor>, bool) {
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    for referrer in referrers {
-        // A descriptor always serialises.
-        bytes += serde_json::to_vec(&referrer).map_or(0, |json| json.len() + 1);
-        if page.len() == n || (bytes > MAX_BYTES && !page.is_empty()) {
-            return (page, true);
-        }
-        page.push(referrer);
-    }
-    (page, false)
+/// A question that is not answered from memory takes its turn first, and keeps it although its client may leave.
+async fn ask(repository: &RepositoryName, query: ReferrersQuery, call: &Call<'_>) -> Result<ReferrersPage, ApiError> {
+    let turn = if call.store.knows_referrers(repository) {
+        None
+    } else {
+        let turn = tokio::time::timeout(READING_WAIT, Arc::clone(call.readings).acquire_owned()).await;
+        Some(turn.ok().and_then(Result::ok).ok_or(ApiError::TooManyReadings { limit: READINGS })?)
+    };
+    let repository = repository.clone();
+    blocking(call.store, move |store| {
+        let _turn = turn;
+        store.referrers(&repository, &query)
+    })
+    .await
 }

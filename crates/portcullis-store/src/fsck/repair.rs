@@ -18,7 +18,10 @@ impl Store {
         if !self.inner.backend.quarantine(&data, &aside)? {
             return Ok(None);
         }
-        let is_back = self.inner.backend.restore(&data)?;
+        let is_back = self.inner.backend.restore(&data);
+        // It may be a manifest, of any repository, and what replaces it a better one.
+        self.inner.forget_referrers(None);
+        let is_back = is_back?;
         let moved = || Repaired::MovedAside { to: aside.as_str().to_owned() };
         Ok(Some(if is_back { Repaired::BroughtBack } else { moved() }))
     }
@@ -38,6 +41,7 @@ impl Store {
         if inner.backend.stat(&data)?.is_some() || !inner.backend.restore(&data)? {
             return Ok(None);
         }
+        inner.forget_referrers(None);
         if name == target {
             self.keep(repository, link, target)?;
         } else {

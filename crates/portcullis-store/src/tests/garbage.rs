@@ -14,7 +14,9 @@ use portcullis_oci::{Algorithm, Digest, ManifestReference, RepositoryName};
 
 use super::memory::{self, MemoryBackend};
 use super::model::{ModelDisk, Trap};
-use crate::{Collected, Collection, Held, Listed, Removal, Store, StoreError, StoreOptions, Tally, layout};
+use crate::{
+    Collected, Collection, Held, Listed, ReferrersQuery, Removal, Store, StoreError, StoreOptions, Tally, layout,
+};
 
 const GRACE: Duration = Duration::from_hours(1);
 /// Something done to a store that has a manifest.
@@ -297,7 +299,10 @@ fn an_untagged_manifest_goes_only_when_it_shall() {
         let there = |bytes: &[u8]| store.has_manifest(&name(APP), &digest(bytes)).unwrap();
         assert!(there(&tagged) && there(&listed) && there(&referrer) && there(&index));
         assert_eq!([there(&lone), there(&stray)], [!untagged; 2], "a referrer lives as long as its subject");
-        assert_eq!(store.referrers(&name(APP), &digest(&lone)).unwrap().len(), usize::from(!untagged));
+        assert_eq!(
+            store.referrers(&name(APP), &ReferrersQuery::new(digest(&lone))).unwrap().referrers.len(),
+            usize::from(!untagged)
+        );
     }
 }
 

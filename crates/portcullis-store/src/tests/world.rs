@@ -171,7 +171,15 @@ impl Run {
         self.attempt_all(dead.collect(), |store| {
             let mut collection = store.collect(Removal::Real)?;
             while collection.step()? {}
-            Ok(())
+            // What could not be read may have been a manifest: then nothing went, and nothing is acknowledged.
+            match collection.so_far().held.first() {
+                Some(held) => Err(StoreError::Io {
+                    action: "collect",
+                    path: held.repository.as_str().into(),
+                    source: std::io::Error::other(held.obstacle.to_string()),
+                }),
+                None => Ok(()),
+            }
         })
     }
 

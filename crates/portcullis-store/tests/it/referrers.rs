@@ -1,9 +1,12 @@
 //! Referrers, and blobs that are in use.
 
-use portcullis_oci::Digest;
-use portcullis_store::StoreError;
+use std::fs;
 
-use crate::{Fixture, name, push, put_manifest, sha256};
+use portcullis_oci::Digest;
+use portcullis_store::fsck::{Fsck, Purpose};
+use portcullis_store::{ReferrersQuery, Store, StoreError, StoreOptions};
+
+use crate::{Fixture, name, push, put_manifest, sha256, write};
 
 const CONFIG: &[u8] = b"{}";
 
@@ -24,8 +27,8 @@ fn put(fixture: &Fixture, bytes: &[u8]) -> Digest {
 }
 
 fn found(fixture: &Fixture, subject: &Digest) -> Vec<Digest> {
-    let referrers = fixture.store().referrers(&name("app"), subject).unwrap();
-    referrers.iter().map(|referrer| referrer.digest).collect()
+    let page = fixture.store().referrers(&name("app"), &ReferrersQuery::new(*subject)).unwrap();
+    page.referrers.iter().map(|referrer| referrer.digest).collect()
 }
 
 #[test]
@@ -55,7 +58,7 @@ fn carry_type_and_annotations() {
         r#"{{"schemaVersion":2,"manifests":[],"subject":{{"mediaType":"application/x","digest":"{subject}","size":1}}}}"#
     );
     let index = put(&fixture, index.as_bytes());
-    let referrers = fixture.store().referrers(&name("app"), &subject).unwrap();
+    let referrers = fixture.store().referrers(&name("app"), &ReferrersQuery::new(subject)).unwrap().referrers;
     let of = |digest: Digest| referrers.iter().find(|referrer| referrer.digest == digest).unwrap();
     assert_eq!(of(typed).artifact_type.as_deref(), Some("a/b"));
     assert_eq!(of(typed).annotations.get("k").map(String::as_str), Some("v"));
@@ -90,6 +93,79 @@ fn a_referrer_with_nulls_is_listed() {
     );
     let body = format!(r#"{{"schemaVersion":2,"config":{nulls},"layers":null,"subject":{nulls},"annotations":null}}"#);
     let digest = put_manifest(store, "app", body.as_bytes(), &[]);
-    let found = store.referrers(&name("app"), &subject).unwrap();
+    let found = store.referrers(&name("app"), &ReferrersQuery::new(subject)).unwrap().referrers;
     assert_eq!(found.iter().map(|referrer| referrer.digest).collect::<Vec<_>>(), [digest]);
+}
+
+/// A store with so much room for referrers, and five of them, two of another type whose name is as long.
+fn with_room(bytes: usize) -> (Fixture, Vec<Digest>) {
+    let mut fixture = Fixture::new();
+    fixture.store = None;
+    let options = StoreOptions { reserve: 0, cache_bytes: 2 * bytes, ..StoreOptions::default() };
+    fixture.store = Some(Store::open(fixture.directory.path(), &options).unwrap());
+    let mut all: Vec<Digest> = (0..5)
+        .map(|number| {
+            let artifact_type = if number < 2 { "a/some" } else { "a/many" };
+            let extra = format!(r#","artifactType":"{artifact_type}","annotations":{{"number":"{number:0100}"}}"#);
+            put(&fixture, &referring_to(&sha256(b"subject"), &extra))
+        })
+        .collect();
+    all.sort();
+    (fixture, all)
+}
+
+#[test]
+fn the_repository_that_was_asked_about_longest_ago_is_forgotten_first() {
+    let (fixture, _) = with_room(5000);
+    let store = fixture.store();
+    for repository in ["second", "third"] {
+        for number in 0..3 {
+            let extra = format!(r#","annotations":{{"number":"{number}"}}"#);
+            put_manifest(store, repository, &referring_to(&sha256(b"subject"), &extra), &[]);
+        }
+    }
+    let ask = |repository: &str| {
+        let page = store.referrers(&name(repository), &ReferrersQuery::new(sha256(b"subject"))).unwrap();
+        (page.referrers.len(), ["app", "second", "third"].map(|repository| store.knows_referrers(&name(repository))))
+    };
+    assert_eq!(ask("app"), (5, [true, false, false]));
+    assert_eq!(ask("second"), (3, [false, true, false]), "there is no room for both");
+    assert_eq!(ask("third"), (3, [false, true, true]));
+    assert_eq!(ask("second"), (3, [false, true, true]));
+    assert_eq!(ask("app"), (5, [true, false, false]));
+}
+
+#[test]
+fn what_goes_makes_room() {
+    let (fixture, all) = with_room(8000);
+    assert_eq!(found(&fixture, &sha256(b"subject")), all);
+    // Each time as much comes as goes, and in all far more than there is room for.
+    for number in 0..30 {
+        let referrer =
+            put(&fixture, &referring_to(&sha256(b"subject"), &format!(r#","annotations":{{"n":"{number}"}}"#)));
+        assert!(fixture.store().delete_manifest(&name("app"), &referrer).unwrap());
+        assert!(fixture.store().knows_referrers(&name("app")), "forgotten after {number}");
+    }
+    assert_eq!(found(&fixture, &sha256(b"subject")), all);
+}
+
+#[test]
+fn follow_a_repair_of_the_store() {
+    let (fixture, all) = with_room(1 << 20);
+    let repair = || {
+        let mut run = Fsck::new(Purpose::Repair);
+        while let Some(step) = run.next_step(1 << 20) {
+            run.take(fixture.store().fsck_step(&step).unwrap());
+        }
+    };
+    let data = fixture.blob_data(&all[0]);
+    let bytes = fs::read(&data).unwrap();
+    fs::write(&data, b"{}").unwrap();
+    assert_eq!(found(&fixture, &sha256(b"subject")), all[1..], "what is damaged is absent");
+    write(&fixture.path(&format!("portcullis/trash/1700000000/sha256-{}", all[0].hex())), &bytes);
+    repair();
+    assert_eq!(found(&fixture, &sha256(b"subject")), all, "it came back from the trash");
+    fs::write(&data, b"{}").unwrap();
+    repair();
+    assert_eq!(found(&fixture, &sha256(b"subject")), all[1..], "it was moved aside");
 }

@@ -46,7 +46,7 @@ fn no_question_of_ours_keeps_an_untagged_manifest() {
         finish(store.collect(Removal::DryRun).unwrap());
     });
     check("the referrers", |store| {
-        store.referrers(&name(APP), &digest(b"not here")).unwrap();
+        store.referrers(&name(APP), &ReferrersQuery::new(digest(b"not here"))).unwrap();
     });
     check("a blob that stays", |store| {
         assert!(matches!(store.delete_blob(&name(APP), &digest(b"config")), Err(StoreError::BlobInUse { .. })));
