@@ -2,8 +2,8 @@
 //! was what its descriptor says.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
 use tokio::time::sleep;
 
@@ -33,6 +33,8 @@ pub struct BlobReader {
     digest: Digest,
     size: u64,
     response: Response,
+    /// The first answer's, where it is a strong one: another one later is another content.
+    etag: Option<HeaderValue>,
     /// `None` once the digest was found right, or where the reader's owner hashes.
     hasher: Option<Hasher>,
     received: u64,
@@ -69,14 +71,16 @@ impl Client {
         descriptor: &Descriptor,
         progress: &Progress,
     ) -> Result<BlobReader, ClientError> {
-        let response = self.open_blob(repository, &descriptor.digest, 0, progress).await?;
+        let response = self.open_blob(repository, &descriptor.digest, None, progress).await?;
         if response.status() != StatusCode::OK {
             return Err(response.into_error().await);
         }
         if let Some(actual) = content_length(&response).filter(|actual| *actual != descriptor.size) {
             return Err(response.fault(ProtocolFault::Length { expected: descriptor.size, actual }));
         }
+        let etag = strong_etag(&response);
         Ok(BlobReader {
+            etag,
             client: self.clone(),
             repository: repository.clone(),
             digest: descriptor.digest,
@@ -95,15 +99,16 @@ impl Client {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        from: u64,
+        rest: Option<(u64, Option<&HeaderValue>)>,
         progress: &Progress,
     ) -> Result<Response, ClientError> {
         let endpoint = Endpoint::GetBlob { repository: repository.clone(), digest: *digest };
         let mut headers = HeaderMap::new();
-        if from > 0
+        if let Some((from, etag)) = rest
             && let Ok(range) = format!("bytes={from}-").parse()
         {
             headers.insert(RANGE, range);
+            headers.extend(etag.map(|etag| (IF_RANGE, etag.clone())));
         }
         self.read(&endpoint, &headers, progress).await
     }
@@ -193,11 +198,12 @@ impl BlobReader {
         tracing::debug!(%request, from = self.received, %error, "resuming");
         self.progress.tell(Event::Retrying { request, reason: error.to_string(), pause });
         sleep(pause).await;
-        let response = self.client.open_blob(&self.repository, &self.digest, self.received, &self.progress).await?;
+        let rest = (self.received > 0).then_some((self.received, self.etag.as_ref()));
+        let response = self.client.open_blob(&self.repository, &self.digest, rest, &self.progress).await?;
         self.to_skip = match response.status() {
             StatusCode::OK => self.received,
             StatusCode::PARTIAL_CONTENT => {
-                check_range(&response, self.received)?;
+                check_range(&response, self.received, self.size)?;
                 0
             }
             _ => return Err(response.into_error().await),
@@ -207,14 +213,23 @@ impl BlobReader {
     }
 }
 
-/// The part that was sent must start where the break was.
-fn check_range(response: &Response, from: u64) -> Result<(), ClientError> {
+/// The part that was sent must start where the break was, and be of a blob of this size.
+fn check_range(response: &Response, from: u64, size: u64) -> Result<(), ClientError> {
     let value = response.header(&CONTENT_RANGE).unwrap_or_default();
-    if value.starts_with(&format!("bytes {from}-")) {
+    let is_rest = value.strip_prefix(&format!("bytes {from}-")).and_then(|rest| rest.split_once('/')).is_some_and(
+        |(last, whole)| last.parse().is_ok_and(|last: u64| last < size) && (whole == "*" || whole.parse() == Ok(size)),
+    );
+    if is_rest {
         return Ok(());
     }
     let value = value.chars().take(100).collect();
     Err(response.fault(ProtocolFault::BadHeader { header: "Content-Range", value }))
+}
+
+/// A weak one says nothing about bytes (RFC 9110 §13.1.5).
+fn strong_etag(response: &Response) -> Option<HeaderValue> {
+    let etag = response.header(&ETAG).filter(|etag| etag.starts_with('"'))?;
+    HeaderValue::from_str(etag).ok()
 }
 
 fn content_length(response: &Response) -> Option<u64> {

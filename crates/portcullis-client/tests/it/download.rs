@@ -236,7 +236,7 @@ async fn a_body_that_always_breaks_is_given_up() {
         is_blob(seen).then(|| match &seen.range {
             None => faulty(200, None, &noise(1, 5), End::Break),
             Some(range) => {
-                let range = range.replace("bytes=", "bytes ") + "499999/500000";
+                let range = range.replace("bytes=", "bytes ") + "5/*";
                 with(faulty(206, None, b"", End::Break), "content-range", &range)
             }
         })
@@ -249,19 +249,48 @@ async fn a_body_that_always_breaks_is_given_up() {
 
 #[tokio::test]
 async fn a_part_of_somewhere_else_is_refused() {
-    let site = Site::good().await;
-    let good = noise(1, 100_000);
-    let descriptor = image::descriptor(&good);
-    site.stub.rule(move |seen| {
-        is_blob(seen).then(|| match &seen.range {
-            None => faulty(200, Some(good.len()), &good[..50_000], End::Break),
-            Some(_) => with(reply(206, good[1..].to_vec()), "content-range", "bytes 1-99999/100000"),
-        })
-    });
-    let error = read(&site.client().await, "a", &descriptor).await.unwrap_err();
-    let ClientError::Protocol { fault: ProtocolFault::BadHeader { header: "Content-Range", .. }, .. } = &error else {
-        panic!("{error}")
-    };
+    for range in [
+        "bytes 49999-99999/100000",
+        "bytes 50001-99999/100000",
+        "bytes 50000-99999/100001",
+        "bytes 50000-100000/100000",
+        "bytes 50000-99999",
+        "bytes */100000",
+        "bytes 500000-99999/100000",
+        "",
+    ] {
+        let site = Site::good().await;
+        let good = noise(1, 100_000);
+        let descriptor = image::descriptor(&good);
+        site.stub.rule(move |seen| {
+            is_blob(seen).then(|| match &seen.range {
+                None => faulty(200, Some(good.len()), &good[..50_000], End::Break),
+                Some(_) => with(reply(206, good[50_000..].to_vec()), "content-range", range),
+            })
+        });
+        let error = read(&site.client().await, "a", &descriptor).await.unwrap_err();
+        let ClientError::Protocol { fault: ProtocolFault::BadHeader { header: "Content-Range", .. }, .. } = &error
+        else {
+            panic!("{range}: {error}")
+        };
+    }
+}
+
+/// What was read before is of no use when the content has changed: the registry is told so, and sends all of it.
+#[tokio::test]
+async fn the_rest_is_asked_for_of_the_same_content_only() {
+    for (etag, sent) in [("\"a\"", Some("\"a\"")), ("W/\"a\"", None)] {
+        let site = Site::good().await;
+        let good = noise(1, 100_000);
+        let descriptor = image::descriptor(&good);
+        site.stub.put_blob("a", &good);
+        site.stub.rule(move |seen| {
+            let broken = is_blob(seen) && seen.range.is_none();
+            broken.then(|| with(faulty(200, Some(good.len()), &good[..50_000], End::Break), "etag", etag))
+        });
+        read(&site.client().await, "a", &descriptor).await.unwrap();
+        assert_eq!(site.stub.log().last().unwrap().if_range.as_deref(), sent);
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub(crate) struct Seen {
     /// The name under which [`TlsSetup`] knows the client certificate.
     pub(crate) pair: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) if_range: Option<String>,
     pub(crate) authorization: Option<String>,
     /// The body of a form.
     pub(crate) form: Option<String>,
@@ -44,6 +45,24 @@ impl Seen {
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
+}
+
+/// A registry that speaks plain HTTP: lets everybody in, and remembers what it was sent.
+pub(crate) async fn plain() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut bytes = vec![0; 4096];
+            let count = tcp.read(&mut bytes).await.unwrap_or(0);
+            sink.lock().unwrap().push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            drop(tcp.write_all(answer).await);
+        }
+    });
+    (address, heard)
 }
 
 /// How the `Location` of an upload is spelled.
@@ -273,12 +292,12 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) 
 async fn answer(shared: &Shared, pair: Option<String>, request: Request<Incoming>) -> Reply {
     let target = request.uri().path_and_query().unwrap().to_string();
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-    let (range, authorization) = (header("range"), header("authorization"));
+    let (range, if_range, authorization) = (header("range"), header("if-range"), header("authorization"));
     let is_form = header("content-type").is_some_and(|value| value == "application/x-www-form-urlencoded");
     let (method, version) = (request.method().clone(), request.version());
     let path = request.uri().path().to_owned();
     let query = request.uri().query().map(str::to_owned);
-    let mut seen = Seen { method, target, pair, range, authorization, form: None, version };
+    let mut seen = Seen { method, target, pair, range, if_range, authorization, form: None, version };
     let request = if is_form {
         seen.form = Some(String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap());
         None
