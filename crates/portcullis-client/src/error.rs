@@ -34,14 +34,17 @@ pub enum ClientError {
         /// The cause.
         source: Box<TlsError>,
     },
-    /// The environment names a proxy that is itself spoken to over TLS. The HTTP library would offer it the registry's
-    /// client certificate, so it is not used. Nothing was sent.
+    /// The environment names a proxy that cannot be used: one that is itself spoken to over TLS would be offered the
+    /// registry's client certificate by the HTTP library. Nothing was sent.
     #[error(
-        "the proxy for {host} has an https:// address, over which it would see the client certificate: use an http:// address in HTTPS_PROXY (the tunnel through it is encrypted all the same), or name the registry in NO_PROXY"
+        "the proxy for {host} is {}: use an http:// address in HTTPS_PROXY (the tunnel through it is encrypted all the same), or name the registry in NO_PROXY",
+        scheme.as_ref().map_or_else(|| "no address of a proxy".to_owned(), |scheme| format!("an {}:// address, which is not used", Visible(scheme)))
     )]
-    HttpsProxy {
+    Proxy {
         /// The registry.
         host: RegistryHost,
+        /// The scheme of the proxy's address, where it is one.
+        scheme: Option<String>,
     },
     /// A file that holds credentials cannot be used.
     #[error("the auth file {path}: {fault}", path = path.display())]

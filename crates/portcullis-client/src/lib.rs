@@ -8,6 +8,8 @@
 //!   never sent to another host, and a proxy sees neither certificate nor key.
 //! - With several pairs in the directory, each is tried in byte order of its name until the registry does not refuse
 //!   it ([`Client::connect`]); from then on the identity is fixed.
+//! - A registry that wants a login gets it: a token or a password, found where Docker and Podman keep theirs
+//!   ([`Credentials`]), sent to the registry's own origin only.
 //! - Every byte is verified against its digest as it streams, and no body is longer than its descriptor says.
 //! - Every wait has a deadline ([`Timeouts`]), every repetition a bound ([`Retries`]).
 //!
@@ -21,6 +23,31 @@
 //! let layout = LayoutDir::create("app.oci".as_ref())?;
 //! let pulled = pull(&client, &reference, &layout, &Progress::none()).await?;
 //! assert_eq!(pulled.tag, reference.tag);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A client of one's own needs the TLS configuration for a host, and nothing else from here. For reqwest (hyper takes the
+//! same value through `tokio-rustls`):
+//!
+//! ```no_run
+//! use portcullis_certs::{CertsLocation, EngineProfile, Severity, read_host_certs};
+//! use portcullis_tls::{Roots, client_config};
+//!
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = "registry.test:5443".parse()?;
+//! let now = time::OffsetDateTime::now_utc();
+//! let (certs, findings) = read_host_certs(&EngineProfile::DOCKER_DOCS, CertsLocation::Search, &host, now);
+//! if let Some(fatal) = findings.iter().find(|finding| finding.severity == Severity::Fatal) {
+//!     return Err(fatal.to_string().into());
+//! }
+//! let tls = client_config(&certs.roots, Roots::Merge, certs.pairs.first())?;
+//! // One client for one host: the certificate must not follow a redirect.
+//! let http = reqwest::Client::builder()
+//!     .tls_backend_preconfigured(tls)
+//!     .redirect(reqwest::redirect::Policy::none())
+//!     .build()?;
+//! # drop(http);
 //! # Ok(())
 //! # }
 //! ```
@@ -53,6 +80,7 @@ mod options;
 mod ping;
 mod plan;
 mod progress;
+mod proxy;
 mod pull;
 mod push;
 mod reading;
@@ -156,6 +184,11 @@ impl Client {
     /// What the certificate directory has that is not fatal: an expired pair, a key without a certificate, file modes.
     pub fn warnings(&self) -> &[Finding] {
         &self.identity().candidates.warnings
+    }
+
+    /// Whether the registry has asked for more than a certificate so far.
+    pub fn has_asked_for_login(&self) -> bool {
+        self.access().is_wanted()
     }
 
     fn identity(&self) -> &Identity {

@@ -170,7 +170,9 @@ impl Failure {
             }
             Self::DecryptError => "the key may not belong to the certificate: make the pair again",
             Self::ServerNotTrusted(distrust) => distrust.advice(),
-            Self::NotTls => "the registry must serve HTTPS on this port; check the port",
+            Self::NotTls => {
+                "the registry must serve HTTPS on this port: check the port; one without TLS is spoken to with --plain-http only"
+            }
             Self::ConnectionRefused => "check that the registry runs and listens on this port",
             Self::NameNotFound { .. } => "check the spelling, DNS, or /etc/hosts",
             Self::Unreachable => "check the network, and HTTPS_PROXY if one is needed",

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use http::{Method, StatusCode};
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use portcullis_certs::{Certificate, ClientPair};
 use portcullis_oci::{Endpoint, RegistryHost};
 use portcullis_tls::client_config;
 use reqwest::Url;
 use rustls::ClientConfig;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::alert;
@@ -22,6 +23,7 @@ use crate::answer::{self, Answer};
 use crate::error::{ClientError, ProtocolFault};
 use crate::options::{ClientOptions, Retries, Timeouts, Transport};
 use crate::progress::{Event, Progress};
+use crate::proxy::{BadProxy, Proxies};
 use crate::refusal::{Failure, Wait};
 use crate::resolver::SystemResolver;
 
@@ -78,18 +80,25 @@ impl Session {
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
         let base = base_url(host, transport).ok_or_else(|| ClientError::Host { host: host.clone() })?;
-        let proxy = proxy_for(&base);
         // reqwest speaks TLS to a proxy with an https address, and does so with the registry's TLS configuration: the
         // proxy could ask for the client certificate and would be trusted by the registry's CA (reqwest 0.13.5
-        // `connect.rs`, `tls_proxy`). A certificate is for the registry's origin only.
-        if proxy.as_ref().is_some_and(|proxy| proxy.uri().scheme_str() == Some("https")) {
-            return Err(ClientError::HttpsProxy { host: host.clone() });
-        }
+        // `connect.rs`, `tls_proxy`). A certificate is for the registry's origin only: `Proxies` gives none of those.
+        let proxy = Proxies::from_environment()
+            .proxy_for(&base)
+            .map_err(|BadProxy { scheme }| ClientError::Proxy { host: host.clone(), scheme })?;
         let tls = client_config(roots, options.roots, pair)
             .map_err(|source| ClientError::Tls { host: host.clone(), source: Box::new(source) })?;
         let is_direct = proxy.is_none() && transport == Transport::Tls;
         let direct = is_direct.then(|| Arc::new(tls.clone()));
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder().no_proxy();
+        let builder = match proxy {
+            Some(proxy) => {
+                let proxy = reqwest::Proxy::all(proxy);
+                builder.proxy(proxy.map_err(|source| ClientError::Http { host: host.clone(), source })?)
+            }
+            None => builder,
+        };
+        let http = builder
             .tls_backend_preconfigured(tls)
             .https_only(transport == Transport::Tls)
             .redirect(reqwest::redirect::Policy::none())
@@ -311,10 +320,23 @@ impl Response {
         }
     }
 
-    /// `Retry-After` in seconds; its other form, a date, is not worth a calendar.
+    /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is held against the server's own clock where it tells
+    /// that.
     fn retry_after(&self) -> Option<Duration> {
-        self.header(&RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+        let asked = self.header(&RETRY_AFTER)?.trim();
+        if let Ok(seconds) = asked.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let now = self.header(&DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
+        Some(Duration::try_from(http_date(asked)? - now).unwrap_or_default())
     }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7, the one form that may be sent).
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    let format =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+    Some(PrimitiveDateTime::parse(text.trim(), format).ok()?.assume_utc())
 }
 
 impl Activity {
@@ -359,11 +381,6 @@ fn base_url(host: &RegistryHost, transport: Transport) -> Option<Url> {
     same.then_some(url)
 }
 
-/// The proxy that reqwest will use, by the same code and the same environment.
-fn proxy_for(base: &Url) -> Option<Intercept> {
-    Matcher::from_env().intercept(&base.as_str().parse().ok()?)
-}
-
 /// Without the query: an upload's state and a signed address do not belong in a message.
 fn describe(method: &Method, url: &Url) -> String {
     format!("{method} {}", url.path())
@@ -385,6 +402,17 @@ mod tests {
             ("[fd00:0:0::1]:5000", "https://[fd00::1]:5000/"),
         ] {
             assert_eq!(base_url(&host.parse().unwrap(), Transport::Tls).unwrap().as_str(), url, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_date_in_a_header() {
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.unix_timestamp(), 784_111_777);
+        for text in
+            ["", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 +0000", "Sun, 31 Feb 1994 08:49:37 GMT"]
+        {
+            assert_eq!(http_date(text), None, "{text}");
         }
     }
 

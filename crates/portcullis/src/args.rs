@@ -8,6 +8,7 @@ mod doctor;
 mod fsck;
 mod gateway;
 mod install;
+mod login;
 mod policy;
 mod serve;
 mod transfer;
@@ -25,6 +26,7 @@ pub(crate) use doctor::{DoctorArgs, ExplainArgs};
 pub(crate) use fsck::{ForWord, FsckArgs};
 pub(crate) use gateway::GatewayArgs;
 pub(crate) use install::{ConvertArgs, EngineWord, InstallArgs, UninstallArgs};
+pub(crate) use login::{LoginArgs, LogoutArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
@@ -75,6 +77,10 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Say what a code of the doctor's, or an engine's error text, means
     Explain(ExplainArgs),
+    /// Keep a user name and password for a registry, where Docker and Podman keep theirs
+    Login(LoginArgs),
+    /// Take a registry's user name and password away again
+    Logout(LogoutArgs),
     /// Copy an image from a registry into an OCI layout directory, or an archive for `docker load`
     Pull(PullArgs),
     /// Copy an image from an OCI layout directory, or an archive of `docker save`, to a registry

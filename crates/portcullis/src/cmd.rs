@@ -13,6 +13,7 @@ pub(crate) mod fsck;
 pub(crate) mod gateway;
 pub(crate) mod gc;
 pub(crate) mod install;
+pub(crate) mod login;
 pub(crate) mod maintain;
 pub(crate) mod manifest;
 pub(crate) mod policy;

@@ -10,6 +10,7 @@ mod names;
 mod output;
 mod place;
 mod signals;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Uninstall(args) => cmd::uninstall::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args),
         Command::Explain(args) => cmd::explain::run(&args),
+        Command::Login(args) => cmd::login::run(&args),
+        Command::Logout(args) => cmd::login::run_logout(&args),
         Command::Pull(args) => cmd::pull::run(&args),
         Command::Push(args) => cmd::push::run(&args),
         Command::Copy(args) => cmd::copy::run(&args),

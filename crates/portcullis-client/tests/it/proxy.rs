@@ -19,13 +19,14 @@ type Sight = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 async fn an_http_proxy_gets_a_tunnel_and_nothing_else() {
     let pki = Pki::new();
     // In TLS 1.3 the client's certificate is encrypted.
-    let site = Site::with_good_pair(&pki, pki.tls()).await;
+    let site = far(&pki).await;
     let (address, sight) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
     let said = child(&site, &[("HTTPS_PROXY", &format!("http://{address}")), ("NO_PROXY", "")]).await;
     assert!(said.contains("pair used: Some(\"good\")"), "{said}");
     let sight = sight.lock().unwrap();
     let (asked, sent) = &sight[0];
     assert!(asked.starts_with(&format!("CONNECT {} HTTP/1.1\r\n", site.host)), "{asked}");
+    assert!(!asked.to_ascii_lowercase().contains("authorization"), "{asked}");
     let seen = [asked.as_bytes(), sent].concat();
     let der = pki.good.cert_der();
     assert!(!seen.windows(64).any(|window| window == &der[..64]), "the certificate is in the clear");
@@ -34,16 +35,25 @@ async fn an_http_proxy_gets_a_tunnel_and_nothing_else() {
 
 #[tokio::test]
 async fn no_proxy_is_honoured() {
+    let site = far(&Pki::new()).await;
+    let (address, sight) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
+    let said = child(&site, &[("HTTPS_PROXY", &format!("http://{address}")), ("NO_PROXY", ".other,.test")]).await;
+    assert!(said.contains("NameNotFound"), "nobody but the proxy knows the name: {said}");
+    assert!(sight.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn loopback_is_reached_directly() {
     let site = Site::good().await;
     let (address, sight) = proxy("HTTP/1.1 200 OK\r\n\r\n").await;
-    let said = child(&site, &[("HTTPS_PROXY", &format!("http://{address}")), ("NO_PROXY", "127.0.0.1")]).await;
+    let said = child(&site, &[("HTTPS_PROXY", &format!("http://{address}")), ("NO_PROXY", "")]).await;
     assert!(said.contains("pair used: Some(\"good\")"), "{said}");
     assert!(sight.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_proxy_that_refuses_is_named_as_the_cause() {
-    let site = Site::good().await;
+    let site = far(&Pki::new()).await;
     let (address, _) = proxy("HTTP/1.1 403 Forbidden\r\n\r\n").await;
     let said = child(&site, &[("HTTPS_PROXY", &format!("http://{address}")), ("NO_PROXY", "")]).await;
     assert!(said.contains("proxy refused"), "{said}");
@@ -53,12 +63,21 @@ async fn a_proxy_that_refuses_is_named_as_the_cause() {
 /// reqwest would speak TLS with the proxy under the registry's own configuration, certificate and all.
 #[tokio::test]
 async fn an_https_proxy_is_not_used() {
-    let site = Site::good().await;
+    let site = far(&Pki::new()).await;
     let (address, sight) = proxy("").await;
     let said = child(&site, &[("HTTPS_PROXY", &format!("https://{address}")), ("NO_PROXY", "")]).await;
     assert!(said.contains("https proxy refused by us"), "{said}");
     assert!(sight.lock().unwrap().is_empty());
     assert_eq!(site.stub.connections(), 0);
+}
+
+/// A registry that only the proxy knows the way to.
+async fn far(pki: &Pki) -> Site {
+    let mut site = Site::with_good_pair(pki, pki.tls()).await;
+    site.host = format!("registry.test:{}", site.stub.address.port()).parse().unwrap();
+    pki.server_ca.write_ca(&site.certs());
+    pki.good.write_pair(&site.certs(), "good");
+    site
 }
 
 /// What the tests above run in a process of its own.
@@ -71,7 +90,7 @@ async fn in_a_child() {
     match Client::connect(&host, &options).await {
         Ok(client) => println!("pair used: {:?}", client.pair_used()),
         Err(ClientError::Connection { failure: Failure::Proxy { reason }, .. }) => println!("proxy refused: {reason}"),
-        Err(ClientError::HttpsProxy { .. }) => println!("https proxy refused by us"),
+        Err(ClientError::Proxy { .. }) => println!("https proxy refused by us"),
         Err(error) => println!("error: {error:?}"),
     }
 }
@@ -126,7 +145,7 @@ async fn tunnel(mut client: TcpStream, answer: &'static str, sight: Sight) {
         return;
     }
     let target = asked.split(' ').nth(1).unwrap();
-    let server = TcpStream::connect(target).await.unwrap();
+    let server = TcpStream::connect(target.replace("registry.test", "127.0.0.1")).await.unwrap();
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let back = tokio::spawn(async move { drop(tokio::io::copy(&mut from_server, &mut to_client).await) });

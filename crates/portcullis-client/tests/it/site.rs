@@ -34,7 +34,7 @@ impl Pki {
     pub(crate) fn new() -> Self {
         let server_ca = Authority::new("server CA");
         let client_ca = Authority::new("client CA");
-        let server = server_ca.server(&["localhost"], &["127.0.0.1".parse().unwrap()]);
+        let server = server_ca.server(&["localhost", "registry.test"], &["127.0.0.1".parse().unwrap()]);
         let good = client_ca.client("good");
         Self { server_ca, client_ca, server, good }
     }

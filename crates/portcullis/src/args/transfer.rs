@@ -113,6 +113,12 @@ pub(crate) struct CopyArgs {
     /// Which roots the registries' certificates may come from
     #[arg(long, value_enum, default_value = "merge")]
     roots: RootsWord,
+    /// The file with user names and passwords [default: Docker's and Podman's, or $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Speak HTTP without TLS, loopback or not: everybody on the way can read and change what is sent
+    #[arg(long)]
+    plain_http: bool,
     /// Print nothing but the digest
     #[arg(long, short)]
     quiet: bool,
@@ -126,6 +132,8 @@ impl CopyArgs {
             certs_dir: if cert_dir.is_some() { None } else { self.certs_dir.clone() },
             cert_dir: cert_dir.map(Path::to_owned),
             roots: self.roots,
+            authfile: self.authfile.clone(),
+            plain_http: self.plain_http,
             quiet: self.quiet,
         }
     }
@@ -218,6 +226,12 @@ pub(crate) struct ClientArgs {
     /// Which roots the registry's certificate may come from
     #[arg(long, value_enum, default_value = "merge")]
     pub(crate) roots: RootsWord,
+    /// The file with user names and passwords [default: Docker's and Podman's, or $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Speak HTTP without TLS, loopback or not: everybody on the way can read and change what is sent
+    #[arg(long)]
+    pub(crate) plain_http: bool,
     /// Print nothing but the result
     #[arg(long, short)]
     pub(crate) quiet: bool,

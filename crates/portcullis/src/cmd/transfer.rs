@@ -5,7 +5,9 @@ mod progress;
 use std::time::Duration;
 
 use portcullis_certs::EngineProfile;
-use portcullis_client::{CertsChoice, Client, ClientOptions, Location, TransferPlan};
+use portcullis_client::{
+    AuthFiles, AuthOrder, CertsChoice, Client, ClientOptions, Credentials, Location, TransferPlan, Transport,
+};
 use portcullis_oci::{Descriptor, Digest, RegistryHost, Tag};
 use portcullis_tls::Roots;
 use serde_json::json;
@@ -139,5 +141,17 @@ pub(crate) fn options(args: &ClientArgs) -> ClientOptions {
         RootsWord::Only => Roots::Only,
         RootsWord::Fallback => Roots::Fallback,
     };
-    ClientOptions { certs: CertsChoice { profile, location }, roots, ..ClientOptions::default() }
+    let transport = if args.plain_http { Transport::PlainHttp } else { Transport::Tls };
+    let credentials = Credentials::Files(auth_files(args));
+    let certs = CertsChoice { profile, location };
+    ClientOptions { certs, roots, transport, credentials, ..ClientOptions::default() }
+}
+
+/// Where user names and passwords are.
+pub(crate) fn auth_files(args: &ClientArgs) -> AuthFiles {
+    match (&args.authfile, args.engine) {
+        (Some(file), _) => AuthFiles::named(file),
+        (None, ProfileWord::DockerDocs) => AuthFiles::of_the_user(AuthOrder::DockerFirst),
+        (None, ProfileWord::Podman) => AuthFiles::of_the_user(AuthOrder::ContainersFirst),
+    }
 }
