@@ -4,6 +4,8 @@
 //! together. Must not open any of the files it names.
 
 mod gc;
+#[cfg(test)]
+mod page;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
