@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::access::{Denied, Permit};
 use crate::api::blobs::CONTENT_DIGEST;
 use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
+use crate::body::buffers::Buffers;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::{Limits, MissingChildren};
 use crate::error::{ApiError, DockerChallenge};
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) missing_children: MissingChildren,
     pub(crate) recent: RecentBlobs,
+    pub(crate) buffers: Buffers,
     pub(crate) events: Arc<Events>,
     /// Where the registry listens.
     pub(crate) port: u16,
@@ -47,6 +49,7 @@ pub(crate) struct Call<'a> {
     pub(crate) missing_children: MissingChildren,
     pub(crate) recent: &'a RecentBlobs,
     pub(crate) readings: &'a Arc<Semaphore>,
+    pub(crate) buffers: &'a Buffers,
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) body: &'a mut RequestBody,
 }
@@ -115,8 +118,8 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
 
 impl App {
     fn call<'a>(&'a self, headers: &'a http::HeaderMap, body: &'a mut RequestBody) -> Call<'a> {
-        let Self { store, limits, missing_children, recent, readings, .. } = self;
-        Call { store, limits, missing_children: *missing_children, recent, readings, headers, body }
+        let Self { store, limits, missing_children, recent, readings, buffers, .. } = self;
+        Call { store, limits, missing_children: *missing_children, recent, readings, buffers, headers, body }
     }
 
     /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.

@@ -1,6 +1,8 @@
 //! Bodies, in and out: a blob on its way to a peer, and what a peer sends. Every wait has a deadline.
 
-use std::future::Future;
+pub(crate) mod buffers;
+mod sending;
+
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +16,14 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portcullis_store::{Blob, StoreError};
-use tokio::task::JoinHandle;
 
 use crate::access::{Denied, Permit, Pull, Right};
 use crate::config::Limits;
 use crate::error::{ApiError, Chain};
 
-/// How much of a blob is read at once: large reads cost least per byte (4 KiB ones cost 30 times the CPU).
-const READ_BYTES: usize = 256 * 1024;
+use self::buffers::Buffers;
+use self::sending::BlobBody;
+
 /// A streaming body looks at its permit after so many bytes, or so much time.
 const CHECK_BYTES: u64 = 8 << 20;
 const CHECK_TIME: Duration = Duration::from_millis(500);
@@ -55,16 +57,6 @@ pub(crate) enum BodyError {
     Denied(String),
     #[error(transparent)]
     Task(#[from] tokio::task::JoinError),
-}
-
-/// A part of a blob, read ahead by one chunk on the blocking pool.
-#[derive(Debug)]
-pub(crate) struct BlobBody {
-    blob: Arc<Blob>,
-    offset: u64,
-    remaining: u64,
-    reading: Option<JoinHandle<Result<Bytes, StoreError>>>,
-    watch: Arc<SharedWatch>,
 }
 
 /// The watch of an answer, for the answer itself while it is read, and for its connection while it is not.
@@ -105,20 +97,15 @@ impl ResponseBody {
     }
 
     /// `remaining` bytes of the blob, from `offset` on.
-    pub(crate) fn blob(blob: Blob, offset: u64, remaining: u64, permit: Permit<Pull>) -> Self {
-        Self::Blob(Box::new(BlobBody {
-            blob: Arc::new(blob),
-            offset,
-            remaining,
-            reading: None,
-            watch: Arc::new(SharedWatch(Mutex::new(Watch::new(permit)))),
-        }))
+    pub(crate) fn blob(blob: Blob, offset: u64, remaining: u64, permit: Permit<Pull>, buffers: &Buffers) -> Self {
+        let watch = Arc::new(SharedWatch(Mutex::new(Watch::new(permit))));
+        Self::Blob(Box::new(BlobBody::new(blob, offset, remaining, buffers.clone(), watch)))
     }
 
     /// Of a body that takes as long as its peer likes.
     pub(crate) fn watch(&self) -> Option<&Arc<SharedWatch>> {
         match self {
-            Self::Blob(blob) => Some(&blob.watch),
+            Self::Blob(blob) => Some(blob.watch()),
             Self::Empty | Self::Full(_) => None,
         }
     }
@@ -144,7 +131,7 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Blob(blob) => blob.remaining == 0,
+            Self::Blob(blob) => blob.remaining() == 0,
         }
     }
 
@@ -152,48 +139,8 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Blob(blob) => SizeHint::with_exact(blob.remaining),
+            Self::Blob(blob) => SizeHint::with_exact(blob.remaining()),
         }
-    }
-}
-
-impl BlobBody {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if self.remaining == 0 {
-            return Poll::Ready(None);
-        }
-        let mut reading = self.reading.take().unwrap_or_else(|| self.read());
-        let Poll::Ready(chunk) = Pin::new(&mut reading).poll(cx) else {
-            self.reading = Some(reading);
-            return Poll::Pending;
-        };
-        let chunk = chunk.map_err(BodyError::from).and_then(|chunk| self.take(chunk));
-        Poll::Ready(Some(chunk.inspect_err(|error| self.watch.lock().log_cut(error))))
-    }
-
-    fn take(&mut self, chunk: Result<Bytes, StoreError>) -> Result<Bytes, BodyError> {
-        let chunk = chunk?;
-        if chunk.is_empty() {
-            return Err(BodyError::Short);
-        }
-        self.watch.lock().passed(chunk.len()).map_err(|denied| BodyError::Denied(denied.to_string()))?;
-        self.offset += chunk.len() as u64;
-        self.remaining -= chunk.len() as u64;
-        if self.remaining > 0 {
-            self.reading = Some(self.read());
-        }
-        Ok(chunk)
-    }
-
-    fn read(&self) -> JoinHandle<Result<Bytes, StoreError>> {
-        let (blob, offset) = (Arc::clone(&self.blob), self.offset);
-        let wanted = usize::try_from(self.remaining).unwrap_or(READ_BYTES).min(READ_BYTES);
-        tokio::task::spawn_blocking(move || {
-            let mut buffer = BytesMut::zeroed(wanted);
-            let read = blob.read_at(&mut buffer, offset)?;
-            buffer.truncate(read);
-            Ok(buffer.freeze())
-        })
     }
 }
 

@@ -73,6 +73,7 @@ pub use tag_rules::TagRule;
 
 use crate::accept::Shared;
 use crate::app::App;
+use crate::body::buffers::Buffers;
 use crate::events::Events;
 use crate::events::audit::Audit;
 use crate::generation::Generations;
@@ -224,6 +225,7 @@ impl Server {
         let app = App {
             store: self.store,
             recent: RecentBlobs::default(),
+            buffers: Buffers::default(),
             events: Arc::clone(&events),
             port: listen.port(),
             requests: Arc::new(Semaphore::new(self.config.limits.requests)),

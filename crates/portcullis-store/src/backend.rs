@@ -127,6 +127,11 @@ pub(crate) trait Object: fmt::Debug + Send + Sync {
 
     /// Fills `buf` from `offset` on: less only at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError>;
+
+    /// Reads what can be had without waiting: perhaps less than `buf` holds, in the middle too. `None`: nothing can.
+    fn read_cached(&self, _buf: &mut [u8], _offset: u64) -> Result<Option<usize>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// An object that grows. One holder at a time; the caller sees to that.

@@ -24,6 +24,12 @@ impl Blob {
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError> {
         self.object.read_at(buf, offset)
     }
+
+    /// Reads what is in memory, without waiting for the disk: perhaps less than `buf` holds, in the middle too. `None`:
+    /// nothing is, and [`Blob::read_at`] would wait, or nobody can tell. Not for calling again at once.
+    pub fn read_cached(&self, buf: &mut [u8], offset: u64) -> Result<Option<usize>, StoreError> {
+        self.object.read_cached(buf, offset)
+    }
 }
 
 impl Store {

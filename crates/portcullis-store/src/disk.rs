@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::SystemTime;
@@ -41,6 +41,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> u64;
 
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// What is in memory already, without waiting for the disk. `None`: nothing is there, or nobody can tell.
+    fn read_cached(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
     fn cut(&self, file: &Self::File, len: u64) -> io::Result<()>;
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
@@ -189,6 +191,17 @@ impl Disk for RealDisk {
 
     fn read_at(&self, file: &OwnedFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *buf, offset))?)
+    }
+
+    fn read_cached(&self, file: &OwnedFd, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let mut into = [IoSliceMut::new(buf)];
+        match preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(Some(read)),
+            // Not in the page cache; or a filesystem or kernel (before 4.14) that cannot say.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_at(&self, file: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -304,6 +304,14 @@ impl<D: Disk> Object for LocalObject<D> {
         }
         read_full(self.durable.disk(), &self.file, buf, offset).map_err(self.durable.fault("read", self.path.as_str()))
     }
+
+    fn read_cached(&self, buf: &mut [u8], offset: u64) -> Result<Option<usize>, StoreError> {
+        if offset >= self.size {
+            return Ok(Some(0));
+        }
+        let read = self.durable.disk().read_cached(&self.file, buf, offset);
+        read.map_err(self.durable.fault("read", self.path.as_str()))
+    }
 }
 
 #[derive(Debug)]

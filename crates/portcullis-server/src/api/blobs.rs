@@ -29,7 +29,7 @@ pub(crate) async fn get(
         Some(range) => range.resolve(size).ok_or(ApiError::RangeNotSatisfiable { size })?,
         None => (0, size),
     };
-    let mut response = Response::new(ResponseBody::blob(blob, offset, length, permit));
+    let mut response = Response::new(ResponseBody::blob(blob, offset, length, permit, call.buffers));
     add_headers(response.headers_mut(), &digest, length);
     if range.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;

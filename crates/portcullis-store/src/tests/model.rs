@@ -331,6 +331,10 @@ impl Disk for ModelDisk {
         Ok(len)
     }
 
+    fn read_cached(&self, file: &u64, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(file, buf, offset).map(Some)
+    }
+
     fn write_at(&self, file: &u64, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.call(What::Write(*file, bytes, offset))?.tree.write(*file, bytes, offset);
         Ok(bytes.len())
