@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_certs::Visible;
-use portcullis_tls::{ClientAuth, RefusalSlot, RefusedPeer};
+use portcullis_tls::{ClientAuth, RefusedPeer, VerdictSlot};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,7 @@ use crate::connection::refused::{self, Stranger};
 use crate::events::KeyProven;
 use crate::events::metrics::HandshakeResult;
 use crate::generation::Generations;
-use crate::peer::Peer;
+use crate::peer::{Peer, Verdict};
 use crate::reason::{Reason, Short, own_host};
 use crate::slots::{Slot, Slots};
 use crate::turns::{self, Turns};
@@ -194,7 +194,7 @@ async fn shake_hands(
     // Small answers should not wait for more: there is never a reason to gather on a request-response stream.
     let _ = stream.set_nodelay(true);
     let generation = shared.generations.current();
-    let (config, refused) = generation.tls.handshake(shared.client_auth).map_err(|error| {
+    let (config, verdict) = generation.tls.handshake(shared.client_auth).map_err(|error| {
         tracing::error!(%error, "handshakes are not possible");
         None
     })?;
@@ -208,17 +208,23 @@ async fn shake_hands(
         accepted.map_err(|(error, stream)| (HandshakeError::Tls(error), stream))
     };
     let stream = accepted.map_err(|(error, stream)| {
-        log_failure(address, &error, &refused, shared);
+        log_failure(address, &error, &verdict, shared);
         Some(stream)
     })?;
-    match session(address, &stream, shared) {
+    let judged = verdict.accepted().map(|accepted| Verdict { generation, accepted });
+    match session(address, &stream, judged, shared) {
         Some(session) => Ok((stream, session)),
         None => Err(None),
     }
 }
 
 /// `None`: the generation changed while the handshake ran, and does not let the peer in.
-fn session(address: SocketAddr, stream: &TlsStream<Stream>, shared: &Shared) -> Option<Session> {
+fn session(
+    address: SocketAddr,
+    stream: &TlsStream<Stream>,
+    judged: Option<Verdict>,
+    shared: &Shared,
+) -> Option<Session> {
     let generations = Arc::clone(&shared.generations);
     let chain: Vec<CertificateDer<'static>> =
         stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
@@ -226,7 +232,7 @@ fn session(address: SocketAddr, stream: &TlsStream<Stream>, shared: &Shared) -> 
         (true, ClientAuth::Optional) => return Some(Session::Known(Arc::new(Peer::anonymous(address, generations)))),
         // rustls has refused it where a certificate is required.
         (true, ClientAuth::Require | ClientAuth::Explain) => None,
-        (false, _) => match Peer::new(address, chain, generations) {
+        (false, _) => match Peer::new(address, chain, judged, generations) {
             Ok(peer) => return Some(Session::Known(Arc::new(peer))),
             Err(refused) => Some(refused),
         },
@@ -266,7 +272,7 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
 
 /// A refused client certificate is the event that an operator needs most: always a warning, with everything that the
 /// peer claimed. The chain is judged before the handshake's signature, so none of it is proven.
-fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &RefusalSlot, shared: &Shared) {
+fn log_failure(address: SocketAddr, error: &HandshakeError, refused: &VerdictSlot, shared: &Shared) {
     if let Some(peer) = refused.take() {
         log_refused(address, &peer, KeyProven::No, shared);
         return;

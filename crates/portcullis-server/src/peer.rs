@@ -32,23 +32,26 @@ struct Shown {
 
 /// A verdict and the generation that gave it.
 #[derive(Debug, Clone)]
-struct Verdict {
-    generation: Arc<Generation>,
-    accepted: Accepted,
+pub(crate) struct Verdict {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) accepted: Accepted,
 }
 
 /// A caller, for people: the pin's name or the certificate's own, and its fingerprint.
 pub(crate) struct Described<'a>(pub(crate) &'a Caller);
 
 impl Peer {
-    /// From the chain of a finished handshake, judged by the generation now in force (the handshake's may be older).
+    /// From the chain of a finished handshake and the handshake's own verdict on it, which counts while its generation is
+    /// in force; otherwise the one that is judges.
     pub(crate) fn new(
         address: SocketAddr,
         chain: Vec<CertificateDer<'static>>,
+        judged: Option<Verdict>,
         generations: Arc<Generations>,
     ) -> Result<Self, Box<RefusedPeer>> {
-        let generation = generations.current();
-        match generation.tls.trust().judge(&chain, this_second()) {
+        let (generation, now) = (generations.current(), this_second());
+        let judged = judged.filter(|verdict| verdict.holds(&generation, now)).map(|verdict| verdict.accepted);
+        match judged.map_or_else(|| generation.tls.trust().judge(&chain, now), Ok) {
             Ok(accepted) => {
                 generations.events.accepted(address, accepted.identity(), &chain);
                 let shown = Shown { chain, verdict: Mutex::new(Verdict { generation, accepted }) };
@@ -97,11 +100,17 @@ impl Peer {
     }
 }
 
+impl Verdict {
+    fn holds(&self, in_force: &Generation, now: OffsetDateTime) -> bool {
+        self.generation.number == in_force.number && now <= self.accepted.valid_until()
+    }
+}
+
 impl Shown {
     fn verdict_of(&self, generation: Arc<Generation>) -> Result<Verdict, Refusal> {
         let now = this_second();
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdict.generation.number != generation.number || now > verdict.accepted.valid_until() {
+        if !verdict.holds(&generation, now) {
             let accepted = generation.tls.trust().judge(&self.chain, now)?;
             *verdict = Verdict { generation, accepted };
         }

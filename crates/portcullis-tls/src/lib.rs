@@ -42,5 +42,5 @@ pub use provider::{install_default_provider, provider};
 pub use record::{OfferedVersions, Recorded, RecordedRequest, Recorder, recording_config};
 pub use refusal::{Refusal, RefusedPeer};
 pub use roots::UnusableAnchor;
-pub use server::{ClientAuth, RefusalSlot, ServerTls};
+pub use server::{ClientAuth, ServerTls, VerdictSlot};
 pub use trust::{Accepted, CaRejected, Identity, TrustStore, TrustedBy};

@@ -17,7 +17,7 @@ use webpki::EndEntityCert;
 
 use crate::client::certified_key;
 use crate::clock::offset_date_time;
-use crate::{Refusal, RefusedPeer, TlsError, TrustStore, provider};
+use crate::{Accepted, Refusal, RefusedPeer, TlsError, TrustStore, provider};
 
 /// What is offered in ALPN, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -43,9 +43,10 @@ pub enum ClientAuth {
     Optional,
 }
 
-/// Where one handshake leaves the peer that it refused, for the log.
+/// Where one handshake leaves its verdict on the peer's chain: whom it refused, for the log, or whom it accepted, so that
+/// nobody has to judge the same chain by the same trust again.
 #[derive(Debug, Clone, Default)]
-pub struct RefusalSlot(Arc<Mutex<Option<RefusedPeer>>>);
+pub struct VerdictSlot(Arc<Mutex<Option<Result<Accepted, RefusedPeer>>>>);
 
 impl ServerTls {
     /// Puts the server's chain (leaf first), its key and the trust together.
@@ -73,15 +74,15 @@ impl ServerTls {
         &self.trust
     }
 
-    /// The configuration for one handshake, and the slot that will hold the peer if it is refused. One per connection,
+    /// The configuration for one handshake, and the slot that will hold its verdict. One per connection,
     /// because rustls gives a verifier no other way to say more than an alert.
     ///
     /// With [`ClientAuth::Explain`] a finished handshake says nothing about trust: only [`TrustStore::judge`] does.
     ///
     /// # Errors
     /// [`TlsError::Config`], if the provider had no usable suite.
-    pub fn handshake(&self, client_auth: ClientAuth) -> Result<(Arc<ServerConfig>, RefusalSlot), TlsError> {
-        let slot = RefusalSlot::default();
+    pub fn handshake(&self, client_auth: ClientAuth) -> Result<(Arc<ServerConfig>, VerdictSlot), TlsError> {
+        let slot = VerdictSlot::default();
         let verifier = ClientVerifier { trust: Arc::clone(&self.trust), client_auth, slot: slot.clone() };
         #[expect(clippy::disallowed_methods, reason = "this is the one place for the server's end")]
         let builder = ServerConfig::builder_with_provider(provider());
@@ -96,17 +97,22 @@ impl ServerTls {
     }
 }
 
-impl RefusalSlot {
+impl VerdictSlot {
     /// The refused peer, if the handshake ended for that reason.
     pub fn take(&self) -> Option<RefusedPeer> {
-        self.lock().take()
+        self.lock().take().and_then(Result::err)
     }
 
-    fn put(&self, peer: RefusedPeer) {
-        *self.lock() = Some(peer);
+    /// Whom the trust of this handshake accepts, if it does. Nothing is proven until the handshake is finished.
+    pub fn accepted(&self) -> Option<Accepted> {
+        self.lock().as_ref()?.as_ref().ok().cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<RefusedPeer>> {
+    fn put(&self, verdict: Result<Accepted, RefusedPeer>) {
+        *self.lock() = Some(verdict);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Result<Accepted, RefusedPeer>>> {
         // Nothing panics while it is held; a poisoned slot would still hold a whole value.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -126,13 +132,13 @@ impl ResolvesServerCert for OneCertificate {
 struct ClientVerifier {
     trust: Arc<TrustStore>,
     client_auth: ClientAuth,
-    slot: RefusalSlot,
+    slot: VerdictSlot,
 }
 
 impl ClientVerifier {
     fn refuse(&self, certificate: Option<Certificate>, others: &[CertificateDer<'_>], refusal: Refusal) -> Error {
         let error = refusal.to_rustls();
-        self.slot.put(RefusedPeer::new(certificate, others, refusal));
+        self.slot.put(Err(RefusedPeer::new(certificate, others, refusal)));
         error
     }
 }
@@ -167,7 +173,10 @@ impl ClientCertVerifier for ClientVerifier {
             return Err(self.refuse(None, intermediates, Refusal::Unreadable));
         };
         match self.trust.judge_leaf(leaf.clone(), intermediates, offset_date_time(now)) {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Ok(accepted) => {
+                self.slot.put(Ok(accepted));
+                Ok(ClientCertVerified::assertion())
+            }
             Err(refusal) => {
                 let error = self.refuse(Some(leaf), intermediates, refusal);
                 if self.client_auth == ClientAuth::Explain { Ok(ClientCertVerified::assertion()) } else { Err(error) }

@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(buffer.filled(0), Bytes::new());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_waits_gets_what_comes_back_or_a_crumb() {
         let pool = Buffers::of(SMALL);
         let held = pool.take_now(1).unwrap();
