@@ -35,6 +35,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Creates or replaces an object.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError>;
 
+    /// Creates or replaces several objects, one after another in their order. After an error those that are new are gone.
+    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError>;
+
     /// Removes an object. `false`: it was not there.
     fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
@@ -103,6 +106,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Makes all bytes of a stage durable and visible under `key`; the stage is gone then. After an error its bytes
     /// cannot be trusted any more: discard it, unless the error is [`StoreError::ReadOnly`].
     fn seal(&self, stage: &mut dyn Stage, key: &Key) -> Result<(), StoreError>;
+
+    /// The same, and then makes a small object that leads to it. After an error those of the two that are new are gone.
+    fn seal_with(&self, stage: &mut dyn Stage, key: &Key, link: (&Key, &[u8])) -> Result<(), StoreError>;
 
     /// Throws a stage away. `false`: there was none.
     fn discard(&self, id: &UploadId) -> Result<bool, StoreError>;
@@ -184,4 +190,11 @@ pub(crate) struct Stamp {
     pub(crate) written: u64,
     /// On a disk inode, seconds and nanoseconds of the change; in memory a counter.
     pub(crate) version: (u64, i64, i64),
+}
+
+impl Stamp {
+    /// When the object was changed last, in seconds since 1970; 0 where each change has a number of its own.
+    pub(crate) fn changed(&self) -> u64 {
+        u64::try_from(self.version.1).unwrap_or(u64::MAX)
+    }
 }

@@ -33,6 +33,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync_directory(&self, path: &str) -> io::Result<()>;
     /// Makes everything on the filesystem durable.
     fn sync_everything(&self) -> io::Result<()>;
+    /// From how many who wait at once it is better to sync everything for all of them than a file for each. `None`: never,
+    /// where such a sync may not tell that something was lost.
+    fn shares_syncs_from(&self) -> Option<usize>;
     /// Bytes that a process without privileges may still use.
     fn free(&self) -> io::Result<u64>;
     /// A text that changes whenever unsynced bytes may have been lost.
@@ -84,10 +87,21 @@ pub(crate) struct Stamp {
     pub(crate) changed: (i64, i64),
 }
 
+/// One alone has its files synced sooner than all that others have written to the same filesystem.
+const WORTH_SHARING: usize = 3;
+
+/// Filesystems whose `syncfs` waits for data and journal (`f_type` of statfs(2)): ext2 to 4, XFS, Btrfs, F2FS. Others, such
+/// as network filesystems and FUSE, may leave that to somebody else.
+const KNOWN_FILESYSTEMS: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+
+/// Before Linux 5.8 `syncfs` did not tell of lost writes (syncfs(2)).
+const SYNCFS_TELLS: (u32, u32) = (5, 8);
+
 /// A directory of the machine.
 #[derive(Debug)]
 pub(crate) struct RealDisk {
     root: OwnedFd,
+    shares_syncs_from: Option<usize>,
 }
 
 impl RealDisk {
@@ -95,7 +109,8 @@ impl RealDisk {
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let root = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { root })
+        let shares_syncs_from = tells_what_syncfs_lost(&root).then_some(WORTH_SHARING);
+        Ok(Self { root, shares_syncs_from })
     }
 
     fn open_directory(&self, path: &str) -> io::Result<OwnedFd> {
@@ -174,6 +189,10 @@ impl Disk for RealDisk {
         Ok(rustix::fs::syncfs(&self.root)?)
     }
 
+    fn shares_syncs_from(&self) -> Option<usize> {
+        self.shares_syncs_from
+    }
+
     fn free(&self) -> io::Result<u64> {
         let filesystem = rustix::fs::fstatvfs(&self.root)?;
         Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
@@ -227,6 +246,15 @@ impl Disk for RealDisk {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn tells_what_syncfs_lost(root: &OwnedFd) -> bool {
+    let is_known = rustix::fs::fstatfs(root)
+        .is_ok_and(|filesystem| u64::try_from(filesystem.f_type).is_ok_and(|kind| KNOWN_FILESYSTEMS.contains(&kind)));
+    let kernel = rustix::system::uname();
+    let release = kernel.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    is_known && numbers.next().zip(numbers.next()).is_some_and(|version| version >= SYNCFS_TELLS)
 }
 
 fn stamp(stat: &Stat) -> Stamp {

@@ -12,12 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::commit::{Committer, Inside, Moment};
 use crate::disk::{Access, Disk, Kind};
 use crate::error::{SpaceLimit, StoreError, kernel_text};
 use crate::layout;
 
 /// How many directories are remembered as durable. Forgetting one costs a needless sync.
 const MAX_SETTLED: usize = 16_384;
+
+/// From this size on a file is synced for itself: others should not wait for its bytes.
+pub(crate) const LARGE_FILE: u64 = 1 << 20;
 
 /// How often a disk that fails is tried again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +40,7 @@ pub(crate) struct Durable<D> {
     /// proves nothing: another operation may have made it and not synced it yet. One that was removed may still be
     /// named here; whoever makes it again strikes it out.
     settled: Mutex<HashSet<String>>,
+    committer: Committer,
     failed: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
@@ -54,6 +59,7 @@ impl<D: Disk> Durable<D> {
             root,
             next_temporary: AtomicU64::new(0),
             settled: Mutex::default(),
+            committer: Committer::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
         }
@@ -71,11 +77,26 @@ impl<D: Disk> Durable<D> {
     /// Makes `path` hold `bytes`, whole and durable. After an error it holds what it held before or, when it existed,
     /// perhaps the new bytes.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_all(&[(path, bytes)])
+    }
+
+    /// The same for several files, which become visible in their order and are durable together.
+    pub(crate) fn put_all(&self, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
         self.check_writable()?;
-        let temporary = self.temporary();
-        let done = self.write_new(&temporary, bytes, true).and_then(|()| self.place(&temporary, path));
+        let temporaries: Vec<String> = files.iter().map(|_| self.temporary()).collect();
+        let written = temporaries
+            .iter()
+            .zip(files)
+            .map(|(temporary, (_, bytes))| self.write_new(temporary, bytes).map(|file| (file, temporary.as_str())));
+        let moves: Vec<_> = temporaries.iter().map(String::as_str).zip(files.iter().map(|(path, _)| *path)).collect();
+        let done = written
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|written| self.sync_small(&written))
+            .and_then(|()| self.place_all(&moves));
         if done.is_err() {
-            self.discard(&temporary);
+            for temporary in &temporaries {
+                self.discard(temporary);
+            }
         }
         done
     }
@@ -84,7 +105,7 @@ impl<D: Disk> Durable<D> {
     pub(crate) fn put_unsynced(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.check_writable()?;
         let temporary = self.temporary();
-        let done = self.write_new(&temporary, bytes, false).and_then(|()| self.rename(&temporary, path));
+        let done = self.write_new(&temporary, bytes).and_then(|_| self.rename(&temporary, path));
         if done.is_err() {
             self.discard(&temporary);
         }
@@ -94,13 +115,23 @@ impl<D: Disk> Durable<D> {
     /// Moves a synced file to `to` and makes that durable. After an error `to` is as it was or, when it existed,
     /// perhaps replaced.
     pub(crate) fn place(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let existed = !self.disk.stat(to).is_err_and(|error| is_absence(&error));
-        let mut made = Vec::new();
-        let done = self.rename_into_place(from, to, &mut made).and_then(|()| self.settle(layout::parent(to)));
-        if done.is_err() {
-            if !existed {
-                self.discard(to);
+        self.place_all(&[(from, to)])
+    }
+
+    /// The same for several files, one after another; they are durable together.
+    pub(crate) fn place_all(&self, moves: &[(&str, &str)]) -> Result<(), StoreError> {
+        let (mut made, mut placed) = (Vec::new(), Vec::new());
+        let moved = moves.iter().try_for_each(|(from, to)| {
+            if self.disk.stat(to).is_err_and(|error| is_absence(&error)) {
+                placed.push(*to);
             }
+            self.rename_into_place(from, to, &mut made)
+        });
+        let directories: Vec<&str> = moves.iter().map(|(_, to)| layout::parent(to)).collect();
+        let done = moved.and_then(|()| self.settle(&directories));
+        if done.is_err() {
+            // The last first: what leads to another goes before it.
+            placed.iter().rev().for_each(|path| self.discard(path));
             for directory in made.iter().rev() {
                 // Fails when another operation has put something there meanwhile: then it stays.
                 let _ = self.disk.remove_directory(directory);
@@ -113,7 +144,10 @@ impl<D: Disk> Durable<D> {
     pub(crate) fn remove(&self, path: &str) -> Result<bool, StoreError> {
         self.check_writable()?;
         let Some(aside) = self.set_aside(path)? else { return Ok(false) };
-        if let Err(error) = self.sync_directory(layout::parent(path)) {
+        let inside = self.committer.enter();
+        let synced = if self.shares(&inside) { self.commit() } else { self.sync_directory(layout::parent(path)) };
+        drop(inside);
+        if let Err(error) = synced {
             // It comes back: if it stayed away, the next attempt would find nothing and acknowledge that, although a
             // power cut could still bring it back.
             let _ = self.disk.rename(&aside, path);
@@ -140,7 +174,7 @@ impl<D: Disk> Durable<D> {
         let directory = layout::parent(to);
         if !self.settled().contains(directory) {
             self.make_directories(directory, &mut Vec::new())?;
-            self.settle(directory)?;
+            self.settle(&[directory])?;
         }
         self.rename_into_place(from, to, &mut Vec::new())?;
         let _ = self.disk.remove_directory(layout::parent(from));
@@ -156,11 +190,11 @@ impl<D: Disk> Durable<D> {
         }
     }
 
-    /// Makes a file with these bytes, where nothing was.
-    pub(crate) fn write_new(&self, path: &str, bytes: &[u8], sync: bool) -> Result<(), StoreError> {
+    /// Makes a file with these bytes, where nothing was. It is not synced.
+    pub(crate) fn write_new(&self, path: &str, bytes: &[u8]) -> Result<D::File, StoreError> {
         let file = self.disk.open(path, Access::Create).map_err(self.fault("make", path))?;
         self.write_at(&file, path, bytes, 0)?;
-        if sync { self.sync_data(&file, path) } else { Ok(()) }
+        Ok(file)
     }
 
     /// Writes all of `bytes`.
@@ -181,6 +215,42 @@ impl<D: Disk> Durable<D> {
     /// Makes the bytes of a file durable. A failure makes the store read-only.
     pub(crate) fn sync_data(&self, file: &D::File, path: &str) -> Result<(), StoreError> {
         self.disk.sync_data(file).map_err(|error| self.sync_failed(path, error))
+    }
+
+    /// Makes the bytes of small files durable: one by one, or with all that others wait for.
+    pub(crate) fn sync_small(&self, files: &[(D::File, &str)]) -> Result<(), StoreError> {
+        let inside = self.committer.enter();
+        if self.shares(&inside) {
+            return self.commit();
+        }
+        files.iter().try_for_each(|(file, path)| self.sync_data(file, path))
+    }
+
+    /// The same for a file that has grown: a large one always for itself.
+    pub(crate) fn sync_grown(&self, file: &D::File, path: &str) -> Result<(), StoreError> {
+        let size = self.disk.stamp(file).map_err(self.fault("read", path))?.size;
+        let inside = self.committer.enter();
+        if size < LARGE_FILE && self.shares(&inside) { self.commit() } else { self.sync_data(file, path) }
+    }
+
+    /// For [`Durable::is_synced_since`].
+    pub(crate) fn moment(&self) -> Moment {
+        self.committer.now()
+    }
+
+    /// Whether all that was written before this moment is durable, because others have waited for all there is.
+    pub(crate) fn is_synced_since(&self, moment: Moment) -> bool {
+        self.committer.has_covered(moment)
+    }
+
+    /// Whether so many wait that one sync of everything is better than each for itself.
+    fn shares(&self, inside: &Inside<'_>) -> bool {
+        self.disk.shares_syncs_from().is_some_and(|least| inside.count() >= least)
+    }
+
+    /// Makes everything durable that was written before this call.
+    fn commit(&self) -> Result<(), StoreError> {
+        self.committer.join(|| self.disk.sync_everything()).map_err(|error| self.sync_failed("", error))
     }
 
     /// Makes everything durable that anybody has written before this process had the directory for itself.
@@ -298,23 +368,32 @@ impl<D: Disk> Durable<D> {
         self.disk.rename(from, to).map_err(self.fault("write", to))
     }
 
-    /// Makes the entries of a directory durable, and every directory above it that is not known to be.
-    fn settle(&self, directory: &str) -> Result<(), StoreError> {
-        self.sync_directory(directory)?;
+    /// Makes the entries of directories durable, and every directory above them that is not known to be.
+    fn settle(&self, directories: &[&str]) -> Result<(), StoreError> {
+        let inside = self.committer.enter();
         let mut unsettled = Vec::new();
-        let mut at = directory;
-        while !at.is_empty() {
-            if !self.settled().contains(at) {
-                self.sync_directory(layout::parent(at))?;
-                unsettled.push(at.to_owned());
-            }
-            at = layout::parent(at);
+        if self.shares(&inside) {
+            self.commit()?;
+            unsettled.extend(directories.iter().flat_map(|directory| ancestors(directory)).map(str::to_owned));
+        } else {
+            directories.iter().try_for_each(|directory| self.settle_one(directory, &mut unsettled))?;
         }
         let mut settled = self.settled();
         if settled.len() + unsettled.len() > MAX_SETTLED {
             settled.clear();
         }
         settled.extend(unsettled);
+        Ok(())
+    }
+
+    fn settle_one(&self, directory: &str, unsettled: &mut Vec<String>) -> Result<(), StoreError> {
+        self.sync_directory(directory)?;
+        for at in ancestors(directory) {
+            if !self.settled().contains(at) {
+                self.sync_directory(layout::parent(at))?;
+                unsettled.push(at.to_owned());
+            }
+        }
         Ok(())
     }
 
@@ -361,71 +440,15 @@ impl<D: Disk> Durable<D> {
     }
 }
 
+/// The directory itself and all above it, the data directory left out.
+fn ancestors(directory: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(directory), |at| Some(layout::parent(at))).take_while(|at| !at.is_empty())
+}
+
 /// Whether an error says that there is no such file, and not that it cannot be read.
 pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::model::{Loss, ModelDisk};
-
-    fn durable() -> (ModelDisk, Durable<ModelDisk>) {
-        let disk = ModelDisk::new();
-        disk.make_directory("portcullis", 0o700).unwrap();
-        disk.make_directory(layout::TMP, 0o700).unwrap();
-        disk.sync_everything().unwrap();
-        (disk.clone(), Durable::new(disk, PathBuf::from("/data")))
-    }
-
-    #[test]
-    fn a_directory_that_another_operation_has_just_made_is_not_yet_durable() {
-        let (disk, durable) = durable();
-        for path in ["a", "a/b", "a/b/c"] {
-            disk.make_directory(path, 0o755).unwrap();
-        }
-        durable.put("a/b/c/file", b"bytes").unwrap();
-        disk.power_cut(Loss::Everything);
-        assert_eq!(disk.tree()["a/b/c/file"], b"bytes");
-    }
-
-    #[test]
-    fn a_directory_that_was_removed_and_made_again_is_not_yet_durable() {
-        let (disk, durable) = durable();
-        durable.put("a/b/file", b"old").unwrap();
-        assert!(durable.remove("a/b").unwrap());
-        durable.put("a/b/file", b"new").unwrap();
-        assert!(durable.remove_with_directory("a/b/file").unwrap());
-        durable.put("a/b/file", b"newer").unwrap();
-        disk.power_cut(Loss::Everything);
-        assert_eq!(disk.tree()["a/b/file"], b"newer");
-    }
-
-    #[test]
-    fn a_directory_that_somebody_removes_behind_our_back_is_made_again() {
-        let (disk, durable) = durable();
-        durable.put("a/b/file", b"old").unwrap();
-        disk.remove_file("a/b/file").unwrap();
-        disk.remove_directory("a/b").unwrap();
-        disk.remove_directory("a").unwrap();
-        durable.put("a/b/file", b"new").unwrap();
-        disk.power_cut(Loss::Everything);
-        assert_eq!(disk.tree()["a/b/file"], b"new");
-    }
-
-    #[test]
-    fn a_directory_known_to_be_durable_is_not_synced_again() {
-        let (disk, durable) = durable();
-        let calls = |path: &str| {
-            disk.arm(None);
-            durable.put(path, b"bytes").unwrap();
-            disk.calls()
-        };
-        let first = calls("a/b/c/one");
-        let second = calls("a/b/c/two");
-        // Open, write, sync, stat, rename, sync.
-        assert_eq!(second, 6);
-        assert!(first > second);
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ mod store;
 
 mod blob;
 mod collect;
+mod commit;
 pub mod fsck;
 mod immutable;
 mod journal;

@@ -64,7 +64,7 @@ impl<D: Disk> LocalBackend<D> {
 
     fn make_stage(&self, aside: &str, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError> {
         self.durable.make_directories(aside, &mut Vec::new())?;
-        self.durable.write_new(&layout::upload_state(aside), note, false)?;
+        self.durable.write_new(&layout::upload_state(aside), note)?;
         let data = layout::upload_data(aside);
         let file = self.disk().open(&data, Access::Create).map_err(self.durable.fault("make", &data))?;
         let path = layout::upload(id);
@@ -74,6 +74,30 @@ impl<D: Disk> LocalBackend<D> {
 }
 
 impl<D: Disk> LocalBackend<D> {
+    fn seal_beside(
+        &self,
+        stage: &mut dyn Stage,
+        key: &Key,
+        (link, text): (&Key, &[u8]),
+        temporary: &str,
+    ) -> Result<(), StoreError> {
+        // Written first: with others waiting one sync takes both.
+        let file = self.durable.write_new(temporary, text)?;
+        let written = self.durable.moment();
+        stage.sync()?;
+        if !self.durable.is_synced_since(written) {
+            self.durable.sync_small(&[(file, temporary)])?;
+        }
+        // Set aside first: see `seal`.
+        let Some(aside) = self.durable.set_aside(&layout::upload(&stage.id()))? else {
+            return Err(StoreError::UploadUnknown { id: stage.id() });
+        };
+        let data = layout::upload_data(&aside);
+        let placed = self.durable.place_all(&[(&data, key.as_str()), (temporary, link.as_str())]);
+        self.durable.discard(&aside);
+        placed
+    }
+
     /// The times at which something was retired, oldest first. Other names in the trash are somebody else's.
     fn retirements(&self) -> Result<Vec<u64>, StoreError> {
         let mut times = Vec::new();
@@ -123,6 +147,11 @@ impl<D: Disk> Backend for LocalBackend<D> {
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError> {
         self.durable.put(key.as_str(), bytes)
+    }
+
+    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError> {
+        let files: Vec<_> = objects.iter().map(|(key, bytes)| (key.as_str(), *bytes)).collect();
+        self.durable.put_all(&files)
     }
 
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
@@ -261,6 +290,16 @@ impl<D: Disk> Backend for LocalBackend<D> {
         sealed
     }
 
+    fn seal_with(&self, stage: &mut dyn Stage, key: &Key, link: (&Key, &[u8])) -> Result<(), StoreError> {
+        self.durable.check_writable()?;
+        let temporary = self.durable.temporary();
+        let sealed = self.seal_beside(stage, key, link, &temporary);
+        if sealed.is_err() {
+            self.durable.discard(&temporary);
+        }
+        sealed
+    }
+
     fn discard(&self, id: &UploadId) -> Result<bool, StoreError> {
         let Some(aside) = self.durable.set_aside(&layout::upload(id))? else { return Ok(false) };
         self.durable.discard(&aside);
@@ -351,7 +390,7 @@ impl<D: Disk> Stage for LocalStage<D> {
     fn sync(&mut self) -> Result<(), StoreError> {
         if !self.synced {
             self.durable.check_writable()?;
-            self.durable.sync_data(&self.file, &self.path)?;
+            self.durable.sync_grown(&self.file, &self.path)?;
             self.synced = true;
         }
         Ok(())
@@ -365,7 +404,8 @@ impl<D: Disk> Stage for LocalStage<D> {
 impl From<disk::Stamp> for Stamp {
     fn from(stamp: disk::Stamp) -> Self {
         let written = u64::try_from(stamp.modified.0).unwrap_or(0);
-        Self { size: stamp.size, written, version: (stamp.inode, stamp.modified.0, stamp.modified.1) }
+        // The time of change, not that of modification: programs can set that back.
+        Self { size: stamp.size, written, version: (stamp.inode, stamp.changed.0, stamp.changed.1) }
     }
 }
 

@@ -14,6 +14,7 @@ use portcullis_oci::{Algorithm, Digest, Hasher, RepositoryName, UploadId};
 
 use self::state::State;
 use crate::backend::{Backend, Stage, Staged};
+use crate::durable::LARGE_FILE;
 use crate::error::StoreError;
 use crate::layout::{self, Key};
 use crate::store::{Inner, Store};
@@ -320,8 +321,8 @@ impl Upload {
             return Err(StoreError::DigestMismatch { expected: Box::new(*expected), actual: Box::new(actual) });
         }
         let data = layout::blob_data(expected);
-        if !inner.has_data(&data, self.offset)? {
-            // Outside the lock: a large blob takes seconds to reach the disk.
+        if self.offset >= LARGE_FILE && !inner.has_data(&data, self.offset)? {
+            // Outside the lock: a large blob takes seconds to reach the disk. A small one is synced with its link.
             self.stage.sync()?;
         }
         let link = layout::layer_link(&self.state.repository, expected);
@@ -332,10 +333,17 @@ impl Upload {
         }
         // What lies there with another size is damaged. It goes first: see `Inner::put_fixed`.
         inner.backend.delete(&data)?;
-        inner.backend.seal(self.stage.as_mut(), &data)?;
+        let is_first = inner.backend.stat(&link)?.is_none();
+        if is_first {
+            inner.backend.seal_with(self.stage.as_mut(), &data, (&link, expected.to_string().as_bytes()))?;
+        } else {
+            inner.backend.seal(self.stage.as_mut(), &data)?;
+        }
         self.gone = true;
         inner.uploads.closed(self.claim.id);
-        inner.write_first_link(&link, expected, &data)?;
+        if !is_first {
+            inner.write_first_link(&link, expected, &data)?;
+        }
         inner.promise(&self.state.repository, &link, expected, expected)
     }
 

@@ -145,6 +145,14 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError> {
+        let mut bucket = self.call()?;
+        for (key, bytes) in objects {
+            bucket.put(key, bytes);
+        }
+        Ok(())
+    }
+
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
         Ok(self.call()?.objects.remove(key.as_str()).is_some())
     }
@@ -234,6 +242,11 @@ impl Backend for MemoryBackend {
         let growing = bucket.stages.remove(&id).ok_or(StoreError::UploadUnknown { id })?;
         bucket.put(key, &growing.data);
         Ok(())
+    }
+
+    fn seal_with(&self, stage: &mut dyn Stage, key: &Key, link: (&Key, &[u8])) -> Result<(), StoreError> {
+        self.seal(stage, key)?;
+        self.put(link.0, link.1)
     }
 
     fn discard(&self, id: &UploadId) -> Result<bool, StoreError> {

@@ -60,6 +60,7 @@ struct State {
     off: bool,
     holding: bool,
     free: u64,
+    shares_syncs_from: Option<usize>,
 }
 
 /// What a call is about to do, for the trap.
@@ -71,12 +72,21 @@ enum What<'a> {
     Write(u64, &'a [u8], u64),
     SyncData(u64),
     SyncDirectory(&'a str),
+    SyncEverything,
 }
 
 impl ModelDisk {
     pub(crate) fn new() -> Self {
-        let state =
-            State { tree: Tree::new(), boot: 1, calls: 0, trap: None, off: false, holding: false, free: 1 << 40 };
+        let state = State {
+            tree: Tree::new(),
+            boot: 1,
+            calls: 0,
+            trap: None,
+            off: false,
+            holding: false,
+            free: 1 << 40,
+            shares_syncs_from: None,
+        };
         Self { state: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 
@@ -97,6 +107,13 @@ impl ModelDisk {
     /// Whether a call is held back.
     pub(crate) fn holds(&self) -> bool {
         self.state().holding
+    }
+
+    /// A disk on which every sync is one of everything.
+    pub(crate) fn of_shared_syncs() -> Self {
+        let disk = Self::new();
+        disk.state().shares_syncs_from = Some(1);
+        disk
     }
 
     /// What [`Disk::free`] answers.
@@ -185,7 +202,9 @@ impl ModelDisk {
             Some(Trap::Full(at)) if calls == at && !matches!(what, What::NeedsNoSpace) => {
                 Err(state.fail(what, Errno::NOSPC))
             }
-            Some(Trap::FailingSyncs) if matches!(what, What::SyncData(_) | What::SyncDirectory(_)) => {
+            Some(Trap::FailingSyncs)
+                if matches!(what, What::SyncData(_) | What::SyncDirectory(_) | What::SyncEverything) =>
+            {
                 Err(state.fail(what, Errno::IO))
             }
             Some(Trap::NoMoreSpace) if matches!(what, What::Write(..)) => Err(state.fail(what, Errno::NOSPC)),
@@ -200,6 +219,7 @@ impl State {
         match what {
             What::NeedsNoSpace | What::NeedsSpace => {}
             What::Write(inode, bytes, offset) => self.tree.write(inode, &bytes[..bytes.len() / 2], offset),
+            What::SyncEverything => self.tree.lose_everything(),
             What::SyncData(inode) => self.tree.lose_data(inode),
             What::SyncDirectory(path) => {
                 if let Ok(inode) = self.tree.find(path) {
@@ -306,8 +326,12 @@ impl Disk for ModelDisk {
     }
 
     fn sync_everything(&self) -> io::Result<()> {
-        self.call(What::NeedsSpace)?.tree.sync_everything();
+        self.call(What::SyncEverything)?.tree.sync_everything();
         Ok(())
+    }
+
+    fn shares_syncs_from(&self) -> Option<usize> {
+        self.state().shares_syncs_from
     }
 
     fn free(&self) -> io::Result<u64> {

@@ -165,7 +165,7 @@ fn a_push_over_an_alias_link_survives_everything() {
         Ok(())
     };
     check(fill, |run| run.push_sha512("team/app", b"a layer"));
-    let (_, mut run) = start(fill);
+    let (_, mut run) = start(ModelDisk::new, fill);
     run.push_sha512("team/app", content).unwrap();
     let native = Digest::of(Algorithm::Sha512, content);
     let link = layout::layer_link(&name("team/app"), &native);
@@ -177,7 +177,7 @@ fn what_a_head_finds_while_it_is_pushed_is_durable() {
     let push: Scenario = |run| run.push("team/app", b"a layer");
     let put: Scenario = |run| run.put_manifest("team/app", b"{}", &["1"]);
     for (scenario, tagged) in [(push, false), (put, true)] {
-        let (disk, mut run) = start(|_| Ok(()));
+        let (disk, mut run) = start(ModelDisk::new, |_| Ok(()));
         scenario(&mut run).unwrap();
         let calls = disk.calls();
         for at in 1..calls {
@@ -193,7 +193,7 @@ fn what_a_head_finds_while_it_is_pushed_is_durable() {
 
 /// Holds the scenario at one call, and asks meanwhile for its blob and its manifest: what was found.
 fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool, bool) {
-    let (disk, mut run) = start(|_| Ok(()));
+    let (disk, mut run) = start(ModelDisk::new, |_| Ok(()));
     let store = run.store.clone();
     disk.arm(Some(Trap::Hold(at)));
     let (blob, manifest) = (sha256(b"a layer"), sha256(b"{}"));
@@ -230,15 +230,22 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
 }
 
 /// Runs a scenario to its end, to every call with an end of the process after it, and with every call failing.
+/// Both with each file synced for itself and with syncs of everything.
 fn check(before: Scenario, scenario: Scenario) {
-    let (disk, mut run) = start(before);
+    check_on(ModelDisk::new, before, scenario);
+    check_on(ModelDisk::of_shared_syncs, before, scenario);
+}
+
+fn check_on(disk: fn() -> ModelDisk, before: Scenario, scenario: Scenario) {
+    let new_disk = disk;
+    let (disk, mut run) = start(new_disk, before);
     scenario(&mut run).unwrap();
     let calls = disk.calls();
     run.check(&disk, None, "undisturbed");
     for at in 0..=calls {
         for end in ENDS.map(|end| end.at(at)) {
             let what = format!("{end:?} after call {at} of {calls}");
-            let (disk, mut run) = start(before);
+            let (disk, mut run) = start(new_disk, before);
             disk.arm(Some(Trap::PowerCut(at)));
             let done = scenario(&mut run);
             // What is acknowledged before its temporaries are removed may be acknowledged a few calls early.
@@ -252,15 +259,15 @@ fn check(before: Scenario, scenario: Scenario) {
     }
     for at in 1..=calls {
         for trap in [Trap::Fault(at), Trap::Full(at)] {
-            check_fault(before, scenario, trap);
+            check_fault(new_disk, before, scenario, trap);
         }
     }
 }
 
-fn check_fault(before: Scenario, scenario: Scenario, trap: Trap) {
+fn check_fault(new_disk: fn() -> ModelDisk, before: Scenario, scenario: Scenario, trap: Trap) {
     let what = format!("{trap:?}");
     // What is still answered after the fault is promised: the power goes at once.
-    let (disk, mut run) = start(before);
+    let (disk, mut run) = start(new_disk, before);
     disk.arm(Some(trap));
     let done = scenario(&mut run);
     disk.arm(None);
@@ -274,7 +281,7 @@ fn check_fault(before: Scenario, scenario: Scenario, trap: Trap) {
     run.check(&disk, Some(End::PowerCut(Loss::Everything)), &what);
 
     // The same store goes on, and what it then acknowledges survives too.
-    let (disk, mut run) = start(before);
+    let (disk, mut run) = start(new_disk, before);
     disk.arm(Some(trap));
     let _ = scenario(&mut run);
     disk.arm(None);
@@ -284,8 +291,8 @@ fn check_fault(before: Scenario, scenario: Scenario, trap: Trap) {
     run.check(&disk, Some(End::PowerCut(Loss::Everything)), &format!("again after {what}, then a power cut"));
 }
 
-fn start(before: Scenario) -> (ModelDisk, Run) {
-    let disk = ModelDisk::new();
+fn start(disk: fn() -> ModelDisk, before: Scenario) -> (ModelDisk, Run) {
+    let disk = disk();
     let mut run = Run { store: open(&disk), world: World::default() };
     before(&mut run).unwrap();
     disk.arm(None);

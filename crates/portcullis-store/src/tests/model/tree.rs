@@ -90,10 +90,21 @@ impl Tree {
     pub(super) fn sync_everything(&mut self) {
         let changes = self.take_pending(|_| true);
         self.make_durable(changes);
-        let files: Vec<u64> = self.nodes.iter().filter_map(|(inode, node)| node.as_file().map(|_| *inode)).collect();
-        for inode in files {
+        for inode in self.files() {
             self.sync_data(inode);
         }
+    }
+
+    /// What a failed sync of everything leaves.
+    pub(super) fn lose_everything(&mut self) {
+        self.take_pending(|_| true);
+        for inode in self.files() {
+            self.lose_data(inode);
+        }
+    }
+
+    fn files(&self) -> Vec<u64> {
+        self.nodes.iter().filter_map(|(inode, node)| node.as_file().map(|_| *inode)).collect()
     }
 
     pub(super) fn stamp(&self, inode: u64) -> Stamp {
