@@ -20,6 +20,7 @@ use crate::error::{ApiError, DockerChallenge};
 use crate::events::operation::{Operation, loggable};
 use crate::events::{Answered, Events, KeyProven};
 use crate::exchange::{AnswerBody, Exchange};
+use crate::media_types::MediaTypes;
 use crate::peer::{Described, Peer};
 use crate::policy::Caller;
 use crate::reason::{Reason, typed_host};
@@ -33,6 +34,7 @@ pub(crate) struct App {
     pub(crate) missing_children: MissingChildren,
     pub(crate) recent: RecentBlobs,
     pub(crate) buffers: Buffers,
+    pub(crate) media_types: MediaTypes,
     pub(crate) events: Arc<Events>,
     /// Where the registry listens.
     pub(crate) port: u16,
@@ -50,6 +52,7 @@ pub(crate) struct Call<'a> {
     pub(crate) recent: &'a RecentBlobs,
     pub(crate) readings: &'a Arc<Semaphore>,
     pub(crate) buffers: &'a Buffers,
+    pub(crate) media_types: &'a MediaTypes,
     pub(crate) headers: &'a http::HeaderMap,
     pub(crate) body: &'a mut RequestBody,
 }
@@ -118,8 +121,18 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
 
 impl App {
     fn call<'a>(&'a self, headers: &'a http::HeaderMap, body: &'a mut RequestBody) -> Call<'a> {
-        let Self { store, limits, missing_children, recent, readings, buffers, .. } = self;
-        Call { store, limits, missing_children: *missing_children, recent, readings, buffers, headers, body }
+        let Self { store, limits, missing_children, recent, readings, buffers, media_types, .. } = self;
+        Call {
+            store,
+            limits,
+            missing_children: *missing_children,
+            recent,
+            readings,
+            buffers,
+            media_types,
+            headers,
+            body,
+        }
     }
 
     /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.

@@ -32,6 +32,7 @@ mod exchange;
 mod expiry;
 pub mod gc;
 mod generation;
+mod media_types;
 mod peer;
 mod policy;
 mod probe;
@@ -77,6 +78,7 @@ use crate::body::buffers::Buffers;
 use crate::events::Events;
 use crate::events::audit::Audit;
 use crate::generation::Generations;
+use crate::media_types::MediaTypes;
 use crate::recent::RecentBlobs;
 use crate::slots::Slots;
 use crate::status::Inside;
@@ -226,6 +228,7 @@ impl Server {
             store: self.store,
             recent: RecentBlobs::default(),
             buffers: Buffers::default(),
+            media_types: MediaTypes::default(),
             events: Arc::clone(&events),
             port: listen.port(),
             requests: Arc::new(Semaphore::new(self.config.limits.requests)),

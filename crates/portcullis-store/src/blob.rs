@@ -2,6 +2,7 @@
 
 use portcullis_oci::{Digest, RepositoryName};
 
+use crate::at_hand::Files;
 use crate::backend::Object;
 use crate::error::StoreError;
 use crate::layout;
@@ -47,11 +48,14 @@ impl Store {
     /// within three quarters of [`StoreOptions::grace`](crate::StoreOptions::grace).
     pub fn stat_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let _digest = self.inner.lock_digest(digest);
-        let found = self.inner.find_blob(repository, digest)?;
-        if let Some((target, _)) = &found {
-            self.inner.promise(repository, &layout::layer_link(repository, digest), digest, target)?;
-        }
-        Ok(found.map(|(_, size)| size))
+        let link = layout::layer_link(repository, digest);
+        let mut files = Files::default();
+        files.note(&self.inner, &link)?;
+        let Some((target, size)) = self.inner.find_blob(repository, digest)? else { return Ok(None) };
+        files.note(&self.inner, &layout::blob_data(&target))?;
+        self.inner.promise(repository, &link, digest, &target)?;
+        self.inner.keep_layer(&link, target, files);
+        Ok(Some(size))
     }
 
     /// Whether the repository has the blob: what a manifest's config and layers are checked with.

@@ -22,6 +22,7 @@ mod tag;
 mod upload;
 mod users;
 
+mod at_hand;
 mod backend;
 mod durable;
 mod layout;

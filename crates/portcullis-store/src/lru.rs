@@ -3,18 +3,21 @@
 //! Must not know what it holds; whoever holds something here says how large it is, and reads it again when it is gone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use portcullis_oci::RepositoryName;
+
+use crate::layout::Key;
 
 /// What an entry takes beside its value and its name, roughly.
 const ENTRY_BYTES: usize = 256;
 
-/// Values by repository, of a bounded size in all.
+/// Values by repository, or by another name, of a bounded size in all.
 #[derive(Debug)]
-pub(crate) struct Lru<V> {
-    entries: HashMap<RepositoryName, Entry<V>>,
+pub(crate) struct Lru<V, K = RepositoryName> {
+    entries: HashMap<K, Entry<V>>,
     /// By the time of the last use.
-    order: BTreeMap<u64, RepositoryName>,
+    order: BTreeMap<u64, K>,
     uses: u64,
     bytes: usize,
     most_bytes: usize,
@@ -27,7 +30,25 @@ struct Entry<V> {
     used: u64,
 }
 
-impl<V> Lru<V> {
+/// What values are kept by.
+pub(crate) trait Name: Clone + Eq + Hash {
+    /// Bytes that it takes in memory, roughly.
+    fn length(&self) -> usize;
+}
+
+impl Name for RepositoryName {
+    fn length(&self) -> usize {
+        self.as_str().len()
+    }
+}
+
+impl Name for Key {
+    fn length(&self) -> usize {
+        self.as_str().len()
+    }
+}
+
+impl<V, K: Name> Lru<V, K> {
     pub(crate) fn new(most_bytes: usize) -> Self {
         Self { entries: HashMap::new(), order: BTreeMap::new(), uses: 0, bytes: 0, most_bytes }
     }
@@ -37,27 +58,27 @@ impl<V> Lru<V> {
         self.most_bytes
     }
 
-    pub(crate) fn get(&mut self, repository: &RepositoryName) -> Option<&V> {
-        let entry = self.entries.get_mut(repository)?;
+    pub(crate) fn get(&mut self, name: &K) -> Option<&V> {
+        let entry = self.entries.get_mut(name)?;
         self.uses += 1;
-        if let Some(name) = self.order.remove(&entry.used) {
-            self.order.insert(self.uses, name);
+        if let Some(same) = self.order.remove(&entry.used) {
+            self.order.insert(self.uses, same);
         }
         entry.used = self.uses;
         Some(&entry.value)
     }
 
     /// Keeps a value of so many bytes in place of the one before; what is larger than all there is room for is not kept.
-    pub(crate) fn put(&mut self, repository: &RepositoryName, value: V, bytes: usize) {
-        self.remove(repository);
-        let bytes = bytes + ENTRY_BYTES + 2 * repository.as_str().len();
+    pub(crate) fn put(&mut self, name: &K, value: V, bytes: usize) {
+        self.remove(name);
+        let bytes = bytes + ENTRY_BYTES + 2 * name.length();
         if bytes > self.most_bytes {
             return;
         }
         self.uses += 1;
         self.bytes += bytes;
-        self.order.insert(self.uses, repository.clone());
-        self.entries.insert(repository.clone(), Entry { value, bytes, used: self.uses });
+        self.order.insert(self.uses, name.clone());
+        self.entries.insert(name.clone(), Entry { value, bytes, used: self.uses });
         while self.bytes > self.most_bytes {
             let Some((_, oldest)) = self.order.pop_first() else { return };
             self.bytes -= self.entries.remove(&oldest).map_or(0, |entry| entry.bytes);
@@ -70,8 +91,8 @@ impl<V> Lru<V> {
         self.bytes = 0;
     }
 
-    pub(crate) fn remove(&mut self, repository: &RepositoryName) -> Option<V> {
-        let entry = self.entries.remove(repository)?;
+    pub(crate) fn remove(&mut self, name: &K) -> Option<V> {
+        let entry = self.entries.remove(name)?;
         self.order.remove(&entry.used);
         self.bytes -= entry.bytes;
         Some(entry.value)

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use portcullis_oci::{Digest, Manifest, ManifestReference, RepositoryName, Tag};
 
+use crate::at_hand::Files;
 use crate::error::StoreError;
 use crate::journal::{Change, Put};
 use crate::layout::{self, Key};
@@ -69,13 +70,17 @@ impl Store {
         reference: &ManifestReference,
     ) -> Result<Option<StoredManifest>, StoreError> {
         let inner = &self.inner;
-        let Some(stored) = inner.find_manifest(repository, reference)? else { return Ok(None) };
+        let mut files = Files::default();
+        let Some(stored) = inner.read_manifest(repository, reference, &mut files)? else { return Ok(None) };
         let stays = if inner.untagged && matches!(reference, ManifestReference::Digest(_)) {
             // An index whose children were found here may follow.
             self.has_manifest(repository, &stored.digest)?
         } else {
             inner.is_settled(repository, &stored.digest)?
         };
+        if stays {
+            inner.keep_manifest(repository, reference, &stored, files);
+        }
         Ok(stays.then_some(stored))
     }
 
@@ -162,7 +167,10 @@ impl Inner {
         {
             let _digest = self.lock_digest(digest);
             let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
-            if self.put_fixed(&data, bytes)? {
+            let is_first = self.backend.stat(&data)?.is_none() && self.backend.stat(&link)?.is_none();
+            if is_first {
+                self.backend.put_all(&[(&data, bytes), (&link, digest.to_string().as_bytes())])?;
+            } else if self.put_fixed(&data, bytes)? {
                 self.write_first_link(&link, digest, &data)?;
             } else {
                 self.write_link(&link, digest)?;
@@ -203,16 +211,34 @@ impl Inner {
         repository: &RepositoryName,
         reference: &ManifestReference,
     ) -> Result<Option<StoredManifest>, StoreError> {
+        self.read_manifest(repository, reference, &mut Files::default())
+    }
+
+    /// `files`: what it is read from.
+    fn read_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+        files: &mut Files,
+    ) -> Result<Option<StoredManifest>, StoreError> {
         let digest = match reference {
             ManifestReference::Digest(digest) => *digest,
-            ManifestReference::Tag(tag) => match self.read_link(&layout::tag_link(repository, tag))? {
-                Some(digest) => digest,
-                None => return Ok(None),
-            },
+            ManifestReference::Tag(tag) => {
+                let link = layout::tag_link(repository, tag);
+                files.note(self, &link)?;
+                match self.read_link(&link)? {
+                    Some(digest) => digest,
+                    None => return Ok(None),
+                }
+            }
         };
         let link = layout::revision_link(repository, &digest);
+        files.note(self, &link)?;
         let bytes = match self.read_link_of(&link, &digest)? {
-            Some(target) => self.manifest_data(&link, &target)?,
+            Some(target) => {
+                files.note(self, &layout::blob_data(&target))?;
+                self.manifest_data(&link, &target)?
+            }
             None => {
                 let misplaced = self.misplaced_manifest(repository, &digest)?;
                 if let (None, ManifestReference::Tag(tag)) = (&misplaced, reference) {

@@ -7,11 +7,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
 use portcullis_oci::{Digest, RepositoryName};
 
+use crate::at_hand::AtHand;
 use crate::backend::Backend;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{SpaceLimit, StoreError};
@@ -74,7 +75,8 @@ pub struct StoreOptions {
     pub untagged: bool,
     /// Uploads that may be open at once, those of earlier processes included. Default: 1,024.
     pub open_uploads: usize,
-    /// What all caches together may hold, in bytes: one half for referrers, one for tag names. Default: 32 MiB.
+    /// What all caches together may hold, in bytes: one half for tag names, a quarter each for referrers and for what
+    /// was read lately. Default: 32 MiB.
     pub cache_bytes: usize,
     /// Which tags never change once they are set. Default: none.
     pub immutable: ImmutableTags,
@@ -102,6 +104,7 @@ pub(crate) struct Inner {
     pub(crate) promises: Promises,
     pub(crate) pause: Pause,
     pub(crate) tag_names: TagNames,
+    pub(crate) at_hand: AtHand,
     pub(crate) immutable: ImmutableTags,
     pub(crate) sync_step: u64,
     pub(crate) grace: Duration,
@@ -183,11 +186,12 @@ impl Store {
                 backend,
                 uploads,
                 damaged: AtomicU64::new(0),
-                referrers: Referrers::new(options.cache_bytes / 2),
+                referrers: Referrers::new(options.cache_bytes / 4),
                 journal: Journal::default(),
                 promises: Promises::default(),
                 pause,
                 tag_names: TagNames::new(options.cache_bytes / 2),
+                at_hand: AtHand::new(options.cache_bytes / 4),
                 immutable: options.immutable.clone(),
                 sync_step: options.sync_step,
                 grace: options.grace,
@@ -211,6 +215,15 @@ impl Inner {
     /// Held by whoever makes content visible, takes it away, or answers that it is there.
     pub(crate) fn lock_digest(&self, digest: &Digest) -> MutexGuard<'_, ()> {
         lock(&self.digests, digest)
+    }
+
+    /// The same, if nobody holds it: for whoever must not wait.
+    pub(crate) fn try_lock_digest(&self, digest: &Digest) -> Option<MutexGuard<'_, ()>> {
+        match self.digests[shard(digest)].try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Waits for the manifests of the repository that are being put.

@@ -44,8 +44,13 @@ pub(crate) async fn head(
     digest: Digest,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let repository = permit.repository().clone();
-    let size = blocking(call.store, move |store| store.stat_blob(&repository, &digest)).await?;
+    let size = match call.store.stat_blob_at_hand(permit.repository(), &digest)? {
+        Some(size) => Some(size),
+        None => {
+            let repository = permit.repository().clone();
+            blocking(call.store, move |store| store.stat_blob(&repository, &digest)).await?
+        }
+    };
     let size = size.ok_or(ApiError::BlobUnknown { digest })?;
     if is_known(call.headers, &digest) {
         return Ok(not_modified(&digest));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{Algorithm, Content, Digest, Manifest, ManifestReference, RepositoryName, Tag, route};
-use portcullis_store::Store;
+use portcullis_store::{Store, StoredManifest};
 
 use crate::access::{AfterBody, Delete, Permit, Pull, Push};
 use crate::api::blobs::{add_digest, is_known, not_modified};
@@ -27,16 +27,11 @@ pub(crate) async fn get(
     reference: ManifestReference,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let (repository, wanted) = (permit.repository().clone(), reference.clone());
-    // Reading 4 MiB of JSON takes long enough to be kept out of the task.
-    let found = blocking(call.store, move |store| {
-        let found = store.manifest(&repository, &wanted)?;
-        // What is stored and cannot be understood any more has no type to be sent with: it is absent.
-        Ok(found.and_then(|found| Manifest::parse(&found.bytes, None).ok().map(|manifest| (found, manifest))))
-    })
-    .await?;
-    let unknown = || ApiError::ManifestUnknown { reference: reference.clone() };
-    let (found, manifest) = found.ok_or_else(unknown)?;
+    let found = match at_hand(permit, &reference, &call) {
+        Some(found) => Some(found),
+        None => read(permit, &reference, &call).await?,
+    };
+    let (found, media_type) = found.ok_or(ApiError::ManifestUnknown { reference })?;
     if is_known(call.headers, &found.digest) {
         return Ok(not_modified(&found.digest));
     }
@@ -45,9 +40,41 @@ pub(crate) async fn get(
     let headers = response.headers_mut();
     add_digest(headers, &found.digest);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| unknown())?;
-    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CONTENT_TYPE, media_type);
     Ok(response)
+}
+
+/// Without waiting, where both the manifest and its type are known from a moment ago.
+fn at_hand(
+    permit: &Permit<Pull>,
+    reference: &ManifestReference,
+    call: &Call<'_>,
+) -> Option<(StoredManifest, HeaderValue)> {
+    let found = call.store.manifest_at_hand(permit.repository(), reference)?;
+    let media_type = call.media_types.get(&found.digest)?;
+    Some((found, media_type))
+}
+
+async fn read(
+    permit: &Permit<Pull>,
+    reference: &ManifestReference,
+    call: &Call<'_>,
+) -> Result<Option<(StoredManifest, HeaderValue)>, ApiError> {
+    let (repository, wanted) = (permit.repository().clone(), reference.clone());
+    // Reading 4 MiB of JSON takes long enough to be kept out of the task.
+    let found = blocking(call.store, move |store| {
+        let found = store.manifest(&repository, &wanted)?;
+        // What is stored and cannot be understood any more has no type to be sent with: it is absent.
+        Ok(found.and_then(|found| {
+            let media_type = HeaderValue::from_str(&Manifest::parse(&found.bytes, None).ok()?.media_type).ok()?;
+            Some((found, media_type))
+        }))
+    })
+    .await?;
+    if let Some((found, media_type)) = &found {
+        call.media_types.note(&found.digest, media_type);
+    }
+    Ok(found)
 }
 
 pub(crate) async fn put(

@@ -2,8 +2,8 @@
 
 use portcullis_testkit::image::random_bytes;
 
-use crate::client::{Answer, Conn, empty, request};
-use crate::fixture::{on_both, sha256};
+use crate::client::{Answer, Conn, Protocol, empty, request};
+use crate::fixture::{Site, on_both, sha256};
 
 async fn get_range(conn: &Conn, path: &str, range: &str) -> Answer {
     conn.send(request("GET", path).header("range", range).body(empty()).unwrap()).await
@@ -163,4 +163,24 @@ async fn deleted_unless_a_manifest_needs_it() {
         conn.get(&format!("/v2/team/other/blobs/{digest}")).await.expect(200);
     })
     .await;
+}
+
+/// The pages are thrown out of memory, as they are when a registry has more blobs than that.
+#[tokio::test]
+async fn what_is_not_in_memory_comes_whole_too() {
+    let site = Site::start().await;
+    let bytes = random_bytes(9, 5_000_000);
+    let digest = site.admin().http1().await.push_blob("team/app", &bytes).await;
+    let hex = digest.to_string().replace("sha256:", "");
+    let data = site.home.stored().into_iter().find(|path| path.ends_with(format!("{hex}/data"))).unwrap();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let file = std::fs::File::open(&data).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let conn = site.admin().connect(protocol).await;
+        let path = format!("/v2/team/app/blobs/{digest}");
+        assert_eq!(get_range(&conn, &path, "bytes=100-4200000").await.expect(206).body, bytes[100..=4_200_000]);
+        assert_eq!(conn.get(&path).await.expect(200).body, bytes);
+    }
+    site.stopped().await;
 }
