@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 pub(crate) const HELP: &str = "\
-Usage: cargo xtask bench [--quick] [--save DIR] [--only TEXT]... [--peer NAME=ADDRESS:PORT]...
+Usage: cargo xtask bench [--quick] [--save DIR] [--only TEXT]... [--peer NAME=ADDRESS:PORT]... [client]
 
   Measures Portcullis (release build) and, where they are installed, docker-registry and nginx: the same certificates and
   bytes, TLS 1.3, each server on one core and the load on another. Prints server CPU per operation beside throughput and
   latency, and their ratios.
 
+  client         the client instead: pull and push of a 1 GiB image, ours beside skopeo's
   --quick        under two minutes: fewer operations, one round, no large stores
   --only TEXT    only the operations whose name holds TEXT; may be repeated
   --peer N=A:P   another registry, which runs already: with the certificates in target/bench/home (server: pki/server/,
@@ -37,6 +38,7 @@ pub(crate) enum Depth {
 pub(crate) enum Subject {
     #[default]
     Registries,
+    Client,
     Help,
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{} wants a value", arg.display()));
         match arg.to_str() {
+            Some("client") => options.subject = Subject::Client,
             Some("--help" | "-h" | "help") => options.subject = Subject::Help,
             Some("--quick") => options.depth = Depth::Quick,
             Some("--only") => options.only.push(value()?.to_string_lossy().into_owned()),
@@ -92,13 +95,13 @@ mod tests {
     fn every_word_is_known() {
         let zot = Foreign { name: "zot".into(), address: "127.0.0.1:5000".parse().unwrap() };
         let expected = Options {
-            subject: Subject::Registries,
+            subject: Subject::Client,
             depth: Depth::Quick,
             only: vec!["blob".into()],
             peers: vec![zot],
             save: Some("docs".into()),
         };
-        assert_eq!(parsed("--quick --only blob --peer zot=https://127.0.0.1:5000/ --save docs"), Ok(expected));
+        assert_eq!(parsed("--quick --only blob --peer zot=https://127.0.0.1:5000/ --save docs client"), Ok(expected));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod args;
 mod chart;
+mod client;
 mod content;
 mod cores;
 mod floor;
@@ -53,7 +54,19 @@ fn run(options: &Options) -> anyhow::Result<()> {
     match options.subject {
         Subject::Help => println!("{}", args::HELP),
         Subject::Registries => registries(options, &directory, &portcullis)?,
+        Subject::Client => client(options, &directory, &portcullis)?,
     }
+    Ok(())
+}
+
+fn client(options: &Options, directory: &Path, portcullis: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let text = runtime.block_on(client::measure(options, directory, portcullis))?;
+    print!("{text}");
+    let to = options.save.clone().unwrap_or_else(|| directory.to_owned());
+    fs::create_dir_all(&to)?;
+    fs::write(to.join("client.txt"), text)?;
+    println!("\nwritten: client.txt in {}", to.display());
     Ok(())
 }
 

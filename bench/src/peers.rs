@@ -55,7 +55,7 @@ pub(crate) struct Site {
     pub(crate) directory: PathBuf,
     pub(crate) cores: Cores,
     pub(crate) identity: Identity,
-    portcullis: PathBuf,
+    pub(crate) portcullis: PathBuf,
 }
 
 /// A fresh data directory, or one that was filled before.
@@ -73,6 +73,11 @@ impl Site {
         portcullis::make_home(&home, portcullis, cores)?;
         let identity = Identity::read(&home.join("pki/clients/admin"))?;
         Ok(Self { directory: directory.to_owned(), cores: cores.clone(), identity, portcullis: portcullis.to_owned() })
+    }
+
+    /// A directory as engines have it.
+    pub(crate) fn client_certificates(&self) -> PathBuf {
+        portcullis::home(&self.directory).join("pki/clients/admin")
     }
 
     pub(crate) fn portcullis(&self, share: Share, data: Data<'_>) -> anyhow::Result<Peer> {

@@ -20,7 +20,7 @@ Usage: cargo xtask COMMAND
   audit  Licences, advisories, duplicates and sources of all dependencies, by cargo-deny.
   limbo  Ask Go again for its verdicts on x509-limbo's certificates, which a test of ours is held beside. Wants Go
          (Debian: golang-go) and the cases in ../shared/testdata. No part of `test`.
-  bench [--quick] [--peer NAME=ADDRESS:PORT]...
+  bench [--quick] [--peer NAME=ADDRESS:PORT]... [client]
          Measure the release build beside docker-registry and nginx: docs/performance.md. More: bench --help
   help   This text.";
 

@@ -46,11 +46,11 @@ pub(super) fn start(site: &Site, share: Share, data: Data<'_>) -> anyhow::Result
     let (address, path) = (free_address()?, site.data(data)?);
     let home = home(&site.directory);
     let config = home.join("bench.toml");
-    // The idle connections come from one address, and the collection must find garbage that is minutes old.
+    // The idle connections come from one address, and a collection begins when it is measured.
     let text = format!(
         "listen = \"{address}\"\nprobe = \"off\"\n\
          [storage]\ndata = \"{path}\"\nreserve = \"64 MiB\"\n\
-         [gc]\ninterval = \"off\"\ngrace = \"1m\"\n\
+         [gc]\ninterval = \"off\"\n\
          [limits]\nconnections_per_address = 4096\nidle_connections = 4096\n",
         path = path.display(),
     );
