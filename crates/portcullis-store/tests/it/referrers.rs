@@ -114,6 +114,53 @@ fn with_room(bytes: usize) -> (Fixture, Vec<Digest>) {
     (fixture, all)
 }
 
+fn pages(fixture: &Fixture, query: &ReferrersQuery) -> Vec<Vec<Digest>> {
+    let mut pages: Vec<Vec<Digest>> = Vec::new();
+    let mut query = query.clone();
+    loop {
+        let page = fixture.store().referrers(&name("app"), &query).unwrap();
+        let digests: Vec<Digest> = page.referrers.iter().map(|referrer| referrer.digest).collect();
+        query.after = digests.last().copied();
+        pages.push(digests);
+        if !page.more {
+            return pages;
+        }
+    }
+}
+
+/// Whether they are remembered, or read for each page because there is no room for them.
+#[test]
+fn come_in_pages_of_so_many_and_of_so_many_bytes() {
+    for (room, known) in [(1 << 20, true), (2000, false)] {
+        let (fixture, all) = with_room(room);
+        let query = ReferrersQuery::new(sha256(b"subject"));
+        assert_eq!(pages(&fixture, &query), std::slice::from_ref(&all));
+        assert_eq!(fixture.store().knows_referrers(&name("app")), known);
+        for (most, expected) in [(5, vec![5]), (4, vec![4, 1]), (2, vec![2, 2, 1]), (1, vec![1; 5])] {
+            let found = pages(&fixture, &ReferrersQuery { most, ..query.clone() });
+            assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            assert_eq!(found.concat(), all);
+        }
+        let json = fixture.store().referrers(&name("app"), &query).unwrap().referrers;
+        let bytes = 2 * (serde_json::to_vec(&json[0]).unwrap().len() + 1);
+        for (most_bytes, expected) in [(bytes, vec![2, 2, 1]), (bytes - 1, vec![1; 5]), (0, vec![1; 5])] {
+            let found = pages(&fixture, &ReferrersQuery { most_bytes, ..query.clone() });
+            assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{most_bytes}");
+            assert_eq!(found.concat(), all);
+        }
+        let few = ReferrersQuery { artifact_type: Some("a/some".to_owned()), most: 1, ..query.clone() };
+        assert_eq!(pages(&fixture, &few).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+
+        // Our own writes are followed either way.
+        let new = put(&fixture, &referring_to(&sha256(b"subject"), ""));
+        assert!(fixture.store().delete_manifest(&name("app"), &all[0]).unwrap());
+        let mut expected = [&all[1..], &[new]].concat();
+        expected.sort();
+        assert_eq!(pages(&fixture, &query), [expected]);
+        assert_eq!(fixture.store().knows_referrers(&name("app")), known);
+    }
+}
+
 #[test]
 fn the_repository_that_was_asked_about_longest_ago_is_forgotten_first() {
     let (fixture, _) = with_room(5000);
