@@ -39,6 +39,9 @@ const NEEDS: &[Need] = &[
     need("openssl", "openssl"),
     // Answers a server's disk calls with errors.
     need("strace", "strace"),
+    // A terminal, where one is looked for; the judge of the printed units.
+    need("bsdutils", "script"),
+    need("systemd", "systemd-analyze"),
     // Their namespaces.
     need("iproute2", "ip"),
     need("util-linux", "nsenter"),

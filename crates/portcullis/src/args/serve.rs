@@ -22,6 +22,10 @@ pub(crate) struct UpArgs {
     /// A name or address that clients type; may be given again. On an existing home it is added to the certificate
     #[arg(long = "name", value_name = "NAME")]
     pub(crate) names: Vec<ServerName>,
+    /// First run: limit the new server CA to these names, with what lies below them, by critical name constraints. It may
+    /// go into a system's store then; a name elsewhere can never be added
+    #[arg(long)]
+    pub(crate) constrain_names: bool,
     /// Log as JSON lines
     #[arg(long)]
     pub(crate) log_json: bool,

@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use portcullis_certs::{AltName, Certificate, pem};
 use portcullis_pki::trust::{self, TrustRole};
 use portcullis_pki::{
-    Authority, AuthorityKind, ClientName, ClientRequest, KeyAlgorithm, KeySource, PkiError, ServerName, ServerRequest,
-    files, issue_client, issue_server,
+    Authority, AuthorityKind, AuthorityRequest, ClientName, ClientRequest, KeyAlgorithm, KeySource, PkiError,
+    ServerName, ServerRequest, files, issue_client, issue_server,
 };
 use portcullis_server::{Config, TEMPLATE};
 use time::OffsetDateTime;
@@ -35,6 +35,9 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     let port = Port::bind(args.listen.unwrap_or(config.listen))?;
     home.become_owner()?;
     home.check()?;
+    if args.constrain_names && home.server_ca().join("ca.crt").exists() {
+        check_constrained(&home)?;
+    }
     serve::check_owner(args.data.as_ref().unwrap_or(&config.data))?;
     let lock = home.lock()?;
     if is_new {
@@ -54,6 +57,19 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
     serve::serve(config, port, args.log_json, || greeting.iter().for_each(|line| output::line(line)))
 }
 
+/// A CA is what it was made as: who asks for the limit must not believe that it is there.
+fn check_constrained(home: &Home) -> anyhow::Result<()> {
+    let ca = home.server_ca().join("ca.crt");
+    if leaf(&ca)?.facts().name_constraints.is_some() {
+        return Ok(());
+    }
+    bail!(
+        "--constrain-names: {} has a server CA already, which may certify every name and cannot be limited any more\n  \
+         a registry with one that is: portcullis up --constrain-names --home NEW-DIRECTORY",
+        home.root().display()
+    );
+}
+
 /// What `--listen` and `--data` say holds for this run; on the first run it is in the file already.
 fn with_overrides(mut config: Config, args: &UpArgs) -> Config {
     if let Some(listen) = args.listen {
@@ -69,8 +85,9 @@ fn make(home: &Home, args: &UpArgs, listen: SocketAddr) -> anyhow::Result<()> {
     let now = OffsetDateTime::now_utc();
     let names = names::of_this_machine(&args.names, listen);
     let label = names.first().map(ToString::to_string).unwrap_or_default();
-    let server_ca = authority(&home.server_ca(), AuthorityKind::Server, &label, now)?;
-    let client_ca = authority(&home.client_ca(), AuthorityKind::Client, &label, now)?;
+    let permitted = if args.constrain_names { names.clone() } else { Vec::new() };
+    let server_ca = authority(&home.server_ca(), AuthorityKind::Server, &label, permitted, now)?;
+    let client_ca = authority(&home.client_ca(), AuthorityKind::Client, &label, Vec::new(), now)?;
     files::create_dir(&home.trust().pins_dir(), files::PRIVATE_DIR)?;
     trust::add(&home.trust(), &home.client_ca().join("ca.crt"), TrustRole::Ca, Some(CLIENTS), now)?;
     if !home.server().join("server.crt").exists() {
@@ -92,8 +109,15 @@ fn make(home: &Home, args: &UpArgs, listen: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Makes it, completes it, or opens it: whatever an interrupted run left to do.
-fn authority(dir: &Path, kind: AuthorityKind, label: &str, now: OffsetDateTime) -> Result<Authority, PkiError> {
-    match Authority::create(dir, kind, label, KeyAlgorithm::P256, now) {
+fn authority(
+    dir: &Path,
+    kind: AuthorityKind,
+    label: &str,
+    permitted: Vec<ServerName>,
+    now: OffsetDateTime,
+) -> Result<Authority, PkiError> {
+    let request = AuthorityRequest { kind, label, algorithm: KeyAlgorithm::P256, permitted };
+    match Authority::create_as(dir, &request, now) {
         Err(PkiError::AuthorityExists { .. }) => Authority::open(dir),
         made => made,
     }

@@ -155,3 +155,19 @@ fn words_that_make_no_sense() {
     }
     machine.run(PORTCULLIS, &["fsck", "--home", "nowhere"]).exits(1).says("there is no home");
 }
+
+/// The bar is for who looks on: a terminal. A log or a pipe gets none of it.
+#[test]
+fn progress_is_drawn_on_a_terminal_only() {
+    let script = Need::Program("script");
+    skip_unless!(IP, NSENTER, script, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = with_image(&machine, &Image::new(7, &[3_000_000]));
+    let home = registry.home().display().to_string();
+    let typed = format!("{PORTCULLIS} fsck --home {home}");
+    let drawn = machine.run("script", &["--quiet", "--return", "--command", &typed, "/dev/null"]).ok();
+    assert!(drawn.said().contains("blobs [") && drawn.said().contains("\u{1b}[K"), "{drawn}");
+    assert!(drawn.said().contains("all is well"), "{drawn}");
+    let piped = registry.portcullis(&["fsck"]).ok().says("all is well");
+    assert!(!piped.said().contains("blobs [") && !piped.said().contains('\u{1b}'), "{piped}");
+}

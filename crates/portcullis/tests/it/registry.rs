@@ -49,6 +49,16 @@ impl<'m> Registry<'m> {
         registry
     }
 
+    /// `portcullis up` with further words.
+    #[track_caller]
+    pub(crate) fn up_with(machine: &'m Machine, words: &[&str]) -> Self {
+        let (home, port) = (machine.dir().join("registry"), 5443);
+        let server = start_with(machine, &home, &format!("{ADDRESS}:{port}"), words);
+        let mut registry = Self { machine, home, port, server, earlier: String::new() };
+        registry.wait_until_it_serves();
+        registry
+    }
+
     /// On all addresses of the machine, and with these names besides [`HOST`].
     #[track_caller]
     pub(crate) fn up_everywhere(machine: &'m Machine, home: &str, port: u16, names: &[&str]) -> Self {
@@ -210,11 +220,14 @@ fn start(machine: &Machine, home: &Path, port: u16) -> Running {
 
 #[track_caller]
 fn start_on(machine: &Machine, home: &Path, listen: &str, names: &[&str]) -> Running {
+    let words: Vec<&str> = names.iter().flat_map(|name| ["--name", name]).collect();
+    start_with(machine, home, listen, &words)
+}
+
+#[track_caller]
+fn start_with(machine: &Machine, home: &Path, listen: &str, words: &[&str]) -> Running {
     let mut command = machine.command(PORTCULLIS);
-    command.args(["up", "--home"]).arg(home).args(["--listen", listen, "--name", HOST]);
-    for name in names {
-        command.args(["--name", name]);
-    }
+    command.args(["up", "--home"]).arg(home).args(["--listen", listen, "--name", HOST]).args(words);
     command.stdin(Stdio::null());
     Running::start(command, &machine.logs())
 }
