@@ -6,6 +6,12 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A round that takes so long has more to write than what small objects need: a large push, or another program's files on
+/// the same filesystem. For a while nobody should wait for that.
+const SLOW: Duration = Duration::from_millis(100);
+const AVOIDED: Duration = Duration::from_secs(1);
 
 /// Where those meet who want something synced.
 #[derive(Debug, Default)]
@@ -23,6 +29,8 @@ struct Group {
     begun: u64,
     /// The last round that succeeded.
     succeeded: u64,
+    /// When a slow round ended.
+    slow: Option<Instant>,
 }
 
 /// How a round ended.
@@ -73,9 +81,11 @@ impl Committer {
         group.begun += 1;
         let number = group.begun;
         drop(group);
+        let begun = Instant::now();
         let result = sync();
         let mut group = self.group();
         group.is_running = false;
+        group.slow = (begun.elapsed() > SLOW).then(Instant::now);
         if result.is_ok() {
             group.succeeded = number;
         }
@@ -84,6 +94,11 @@ impl Committer {
         drop(group);
         self.done.notify_all();
         result
+    }
+
+    /// Whether a round would take long, as far as the last one tells.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.group().slow.is_some_and(|ended| ended.elapsed() < AVOIDED)
     }
 
     pub(crate) fn now(&self) -> Moment {

@@ -245,7 +245,7 @@ impl<D: Disk> Durable<D> {
 
     /// Whether so many wait that one sync of everything is better than each for itself.
     fn shares(&self, inside: &Inside<'_>) -> bool {
-        self.disk.shares_syncs_from().is_some_and(|least| inside.count() >= least)
+        self.disk.shares_syncs_from().is_some_and(|least| inside.count() >= least) && !self.committer.is_slow()
     }
 
     /// Makes everything durable that was written before this call.

@@ -95,6 +95,15 @@ fn what_goes_is_not_at_hand() {
 }
 
 #[test]
+fn a_layer_that_goes_is_not_at_hand() {
+    let (_, store, layer) = known();
+    // What cannot be understood may name it.
+    assert!(store.delete_manifest(&name(REPOSITORY), &sha256(b"{}")).unwrap());
+    assert!(store.delete_blob(&name(REPOSITORY), &layer).unwrap());
+    assert_eq!(store.stat_blob_at_hand(&name(REPOSITORY), &layer).unwrap(), None);
+}
+
+#[test]
 fn who_works_on_the_digest_is_waited_for_elsewhere() {
     let (_, store, layer) = known();
     let held = store.inner.lock_digest(&layer);
