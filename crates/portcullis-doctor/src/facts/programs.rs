@@ -83,8 +83,10 @@ mod tests {
 
     fn script(dir: &Path, text: &str) -> PathBuf {
         let path = dir.join("engine");
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // By a process of its own: what another test forks meanwhile would hold our file open for writing.
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", text]).arg(&path);
+        assert!(command.status().unwrap().success());
         path
     }
 
