@@ -140,6 +140,14 @@ impl RevocationList {
         signature::holds(&inner.signature_kind, &ca.facts().key, &ca.facts().spki_der, tbs, &inner.signature)
     }
 
+    /// Whether it takes the place of `other`: by number and by the time it was made where both have a number, else by the
+    /// time alone. Two lists that disagree, the one with the larger number and the other with the later time, take each
+    /// other's place in neither order: a CA whose counter began anew, or whose clock went back, revoked what either names.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        let (number, others) = (self.number().map(by_size), other.number().map(by_size));
+        supersedes((number, self.this_update()), (others, other.this_update()))
+    }
+
     /// Whether it was made after `other`: by number where both have one, else by the time it was made.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         match (self.number(), other.number()) {
@@ -149,8 +157,21 @@ impl RevocationList {
     }
 }
 
+/// What tells lists of one CA apart: number, as [`by_size`] has it, and time.
+pub(crate) type Edition<'a> = (Option<(usize, &'a [u8])>, OffsetDateTime);
+
+/// See [`RevocationList::supersedes`].
+pub(crate) fn supersedes(own: Edition<'_>, other: Edition<'_>) -> bool {
+    match (own, other) {
+        ((Some(number), time), (Some(others), other)) => {
+            number >= others && time >= other && (number, time) != (others, other)
+        }
+        ((_, time), (_, other)) => time > other,
+    }
+}
+
 /// Numbers without leading zeros: the longer one is the larger.
-fn by_size(number: &Serial) -> (usize, &[u8]) {
+pub(crate) fn by_size(number: &Serial) -> (usize, &[u8]) {
     (number.as_octets().len(), number.as_octets())
 }
 

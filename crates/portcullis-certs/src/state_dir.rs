@@ -3,14 +3,15 @@
 //! nobody.
 //!
 //! ```text
-//! state/deny    a copy of every line that was ever in trust/deny, in its grammar
-//! state/crls    <SHA-256 of a CA's key> <thisUpdate, RFC 3339> <CRL number, hexadecimal, or ->
-//! state/lock    held by whoever writes
+//! state/deny      a copy of every line that was ever in trust/deny, in its grammar
+//! state/crls      <SHA-256 of a CA's key> <thisUpdate, RFC 3339> <CRL number, hexadecimal, or ->
+//! state/forgiven  the lines that were taken out by `trust forgive`, and not denied again since
+//! state/lock      held by whoever writes
 //! ```
 //!
 //! Knows what the files say, not what it is worth. The one place that writes here, for the server and for commands.
 
-use crate::crl::RevocationList;
+use crate::crl::{self, RevocationList};
 use crate::deny::{DenyEntry, DenyRule, parse_list};
 use crate::fault::Fault;
 use crate::file;
@@ -41,6 +42,8 @@ pub struct StateDir {
 pub struct State {
     /// Everything that was ever denied and not forgiven.
     pub deny: Vec<DenyEntry>,
+    /// What was denied and forgiven: what tells that from a line that somebody took out by hand.
+    pub forgiven: HashSet<DenyRule>,
     /// The newest list of each CA, by the SHA-256 of the CA's key.
     pub crls: HashMap<Fingerprint, SeenCrl>,
 }
@@ -70,6 +73,11 @@ impl StateDir {
         self.root.join("deny")
     }
 
+    /// `forgiven`.
+    pub fn forgiven_file(&self) -> PathBuf {
+        self.root.join("forgiven")
+    }
+
     /// `crls`.
     pub fn crls_file(&self) -> PathBuf {
         self.root.join("crls")
@@ -79,14 +87,9 @@ impl StateDir {
     /// known; a single line that cannot be read (a crash cuts the last one short) is a warning.
     pub fn read(&self) -> (State, Vec<Finding>) {
         let mut findings = Vec::new();
-        let mut state = State::default();
-        if let Some(bytes) = read_if_there(&self.deny_file(), DENY_LIMIT, &mut findings) {
-            let (entries, faults) = parse_list(&bytes);
-            let path = self.deny_file();
-            let warning = |(line, fault)| Finding::at(&path, line, Severity::Warning, fault);
-            findings.extend(faults.into_iter().map(warning));
-            state.deny = entries;
-        }
+        let deny = read_rules(&self.deny_file(), &mut findings);
+        let forgiven = read_rules(&self.forgiven_file(), &mut findings).into_iter().map(|entry| entry.rule).collect();
+        let mut state = State { deny, forgiven, ..State::default() };
         if let Some(bytes) = read_if_there(&self.crls_file(), CRLS_LIMIT, &mut findings) {
             for (number, line) in (1..).zip(String::from_utf8_lossy(&bytes).lines()) {
                 match parse_seen(line) {
@@ -104,35 +107,31 @@ impl StateDir {
         (state, findings)
     }
 
-    /// Adds what is not remembered yet. Returns whether anything was.
+    /// Adds what is not remembered yet, under the lock. Returns whether anything was. What is given must have been read since
+    /// the lock was taken, or be known not to have changed: what another has taken out in between must not come back.
     ///
     /// # Errors
-    /// The directory or its files cannot be written, as in a read-only container.
+    /// The files cannot be written, as in a read-only container.
     pub fn remember<'a>(
         &self,
+        lock: &StateLock,
         deny: &[DenyEntry],
         crls: impl IntoIterator<Item = (Fingerprint, &'a RevocationList)>,
     ) -> io::Result<bool> {
         let (known, _) = self.read();
-        let mut rules: HashSet<&DenyRule> = known.deny.iter().map(|entry| &entry.rule).collect();
-        let new: Vec<&DenyEntry> = deny.iter().filter(|entry| rules.insert(&entry.rule)).collect();
-        let mut seen = known.crls.clone();
-        for (ca_key, list) in crls {
-            if seen.get(&ca_key).is_none_or(|seen| seen.is_older_than(list)) {
-                seen.insert(ca_key, SeenCrl::of(list));
-            }
-        }
-        if new.is_empty() && seen == known.crls {
-            return Ok(false);
-        }
-        let _lock = self.lock()?;
+        let Lacking { rules: new, crls: seen } = known.lacks(deny, crls);
         if !new.is_empty() {
+            // Denied again: whoever takes it out by hand from now on has not forgiven it.
+            let again: HashSet<&DenyRule> = new.iter().map(|entry| &entry.rule).collect();
+            if known.forgiven.iter().any(|rule| again.contains(rule)) {
+                self.write_forgiven(lock, known.forgiven.iter().filter(|rule| !again.contains(rule)))?;
+            }
             self.append(&new)?;
         }
-        if seen != known.crls {
-            self.write_crls(&seen)?;
+        if let Some(seen) = &seen {
+            self.write_crls(seen)?;
         }
-        Ok(true)
+        Ok(!new.is_empty() || seen.is_some())
     }
 
     /// Held while files here, or the deny list beside them, are changed: what one process takes out, another must not put
@@ -148,11 +147,16 @@ impl StateDir {
         Ok(StateLock(file))
     }
 
-    /// Takes an entry out, under the lock. Returns whether it was there.
+    /// Takes an entry out, under the lock, and writes down that it was forgiven. Returns whether it was there.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn forget_deny(&self, _lock: &StateLock, rule: &DenyRule) -> io::Result<bool> {
+    /// A file cannot be written.
+    pub fn forget_deny(&self, lock: &StateLock, rule: &DenyRule) -> io::Result<bool> {
+        // First: whoever looks in between must not take it for a line that went by somebody's hand.
+        let forgiven = self.read().0.forgiven;
+        if !forgiven.contains(rule) {
+            self.write_forgiven(lock, forgiven.iter().chain([rule]))?;
+        }
         without_rule(&self.deny_file(), rule)
     }
 
@@ -186,10 +190,53 @@ impl StateDir {
         File::open(&self.root)?.sync_all()
     }
 
+    fn write_forgiven<'a>(&self, _lock: &StateLock, forgiven: impl Iterator<Item = &'a DenyRule>) -> io::Result<()> {
+        let line = |rule| DenyEntry::to_line(rule, None).map(|line| format!("{line}\n"));
+        let lines: Result<Vec<String>, _> = forgiven.map(line).collect();
+        let mut lines = lines.map_err(io::Error::other)?;
+        lines.sort();
+        replace(&self.forgiven_file(), lines.concat().as_bytes())
+    }
+
     fn write_crls(&self, seen: &HashMap<Fingerprint, SeenCrl>) -> io::Result<()> {
         let mut lines: Vec<String> = seen.iter().filter_map(|(ca_key, seen)| seen_line(ca_key, seen)).collect();
         lines.sort();
         replace(&self.crls_file(), lines.concat().as_bytes())
+    }
+}
+
+/// What a state does not have yet.
+struct Lacking<'a> {
+    rules: Vec<&'a DenyEntry>,
+    /// All that shall be known of lists, where that is more.
+    crls: Option<HashMap<Fingerprint, SeenCrl>>,
+}
+
+impl State {
+    /// Whether there is nothing in these that [`StateDir::remember`] would add.
+    pub fn knows<'a>(
+        &self,
+        deny: &[DenyEntry],
+        crls: impl IntoIterator<Item = (Fingerprint, &'a RevocationList)>,
+    ) -> bool {
+        let lacking = self.lacks(deny, crls);
+        lacking.rules.is_empty() && lacking.crls.is_none()
+    }
+
+    fn lacks<'a, 'b>(
+        &self,
+        deny: &'a [DenyEntry],
+        crls: impl IntoIterator<Item = (Fingerprint, &'b RevocationList)>,
+    ) -> Lacking<'a> {
+        let mut known: HashSet<&DenyRule> = self.deny.iter().map(|entry| &entry.rule).collect();
+        let rules = deny.iter().filter(|entry| known.insert(&entry.rule)).collect();
+        let mut seen = self.crls.clone();
+        for (ca_key, list) in crls {
+            if seen.get(&ca_key).is_none_or(|seen| seen.is_older_than(list)) {
+                seen.insert(ca_key, SeenCrl::of(list));
+            }
+        }
+        Lacking { rules, crls: (seen != self.crls).then_some(seen) }
     }
 }
 
@@ -198,28 +245,41 @@ impl StateDir {
 pub struct StateLock(#[expect(dead_code, reason = "open, it holds the lock")] File);
 
 impl SeenCrl {
-    fn of(list: &RevocationList) -> Self {
+    /// What is remembered of this list.
+    pub fn of(list: &RevocationList) -> Self {
         Self { number: list.number().cloned(), this_update: list.this_update() }
     }
 
-    /// Whether `list` is newer than what was seen: by number where both have one, else by the time it was made.
+    /// Whether `list` supersedes what was seen.
     pub fn is_older_than(&self, list: &RevocationList) -> bool {
-        self.order(list).is_lt()
+        crl::supersedes(edition(list), self.edition())
     }
 
-    /// Whether what was seen is newer than `list`.
+    /// Whether what was seen supersedes `list`.
     pub fn is_newer_than(&self, list: &RevocationList) -> bool {
-        self.order(list).is_gt()
+        crl::supersedes(self.edition(), edition(list))
     }
 
-    fn order(&self, list: &RevocationList) -> std::cmp::Ordering {
-        let size = |number: &Serial| (number.as_octets().len(), number.as_octets().to_vec());
-        match (&self.number, list.number()) {
-            (Some(seen), Some(number)) if seen != number => size(seen).cmp(&size(number)),
-            // The file keeps whole seconds, as lists do.
-            _ => self.this_update.unix_timestamp().cmp(&list.this_update().unix_timestamp()),
-        }
+    /// Whether `list` is what was seen, as far as can be told.
+    pub fn is_that_of(&self, list: &RevocationList) -> bool {
+        self.edition() == edition(list)
     }
+
+    /// The file keeps whole seconds, as lists do.
+    fn edition(&self) -> crl::Edition<'_> {
+        (self.number.as_ref().map(crl::by_size), self.this_update)
+    }
+}
+
+fn read_rules(path: &Path, findings: &mut Vec<Finding>) -> Vec<DenyEntry> {
+    let Some(bytes) = read_if_there(path, DENY_LIMIT, findings) else { return Vec::new() };
+    let (entries, faults) = parse_list(&bytes);
+    findings.extend(faults.into_iter().map(|(line, fault)| Finding::at(path, line, Severity::Warning, fault)));
+    entries
+}
+
+fn edition(list: &RevocationList) -> crl::Edition<'_> {
+    (list.number().map(crl::by_size), list.this_update())
 }
 
 /// Takes every line with this rule out of a deny list, and leaves the other lines as they are. Returns whether there was

@@ -23,7 +23,7 @@ use crate::finding::{Finding, Severity};
 use crate::fingerprint::{Fingerprint, excerpt};
 use crate::pem;
 use crate::x509::Certificate;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +52,11 @@ pub struct TrustFiles {
     pub crls: Vec<CrlFile>,
     /// The lines of `deny`, in order.
     pub deny: Vec<DenyEntry>,
+    /// The names of the files of `cas/`, whether they can be read or not. `None` where the directory cannot be read or is
+    /// not there: nobody can say then what is gone.
+    pub listed_cas: Option<HashSet<String>>,
+    /// The same of `pins/`.
+    pub listed_pins: Option<HashSet<String>>,
 }
 
 /// One file of `cas/`.
@@ -143,13 +148,17 @@ impl TrustDir {
         if matches!(self.root.try_exists(), Ok(false)) {
             findings.push(fatal(&self.root, Fault::DirectoryMissing));
         }
-        for (path, name) in certificate_files(&self.cas_dir(), &mut findings) {
+        let cas = certificate_files(&self.cas_dir(), &mut findings);
+        files.listed_cas = cas.as_deref().map(names);
+        for (path, name) in cas.into_iter().flatten() {
             let certificates = read_strictly(&path, &mut findings);
             if !certificates.is_empty() {
                 files.cas.push(CaFile { name, path, certificates });
             }
         }
-        for (path, name) in certificate_files(&self.pins_dir(), &mut findings) {
+        let pins = certificate_files(&self.pins_dir(), &mut findings);
+        files.listed_pins = pins.as_deref().map(names);
+        for (path, name) in pins.into_iter().flatten() {
             files.pins.extend(read_pin(path, name, &mut findings));
         }
         report_duplicates(&files.pins, &mut findings);
@@ -173,10 +182,14 @@ fn fatal(path: &Path, fault: Fault) -> Finding {
     Finding::new(path, Severity::Fatal, fault)
 }
 
+fn names(files: &[(PathBuf, String)]) -> HashSet<String> {
+    files.iter().map(|(_, name)| name.clone()).collect()
+}
+
 /// The `*.crt` of a directory, with their names; everything else in it is reported.
-fn certificate_files(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(PathBuf, String)> {
+fn certificate_files(directory: &Path, findings: &mut Vec<Finding>) -> Option<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    for (path, name) in entries(directory, findings) {
+    for (path, name) in entries(directory, findings)? {
         match name.strip_suffix(".crt") {
             Some(stem) if is_name(stem) => files.push((path, stem.to_owned())),
             Some(stem) => findings.push(fatal(&path, Fault::BadName { stem: stem.to_owned() })),
@@ -187,21 +200,21 @@ fn certificate_files(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(Path
             )),
         }
     }
-    files
+    Some(files)
 }
 
-/// The visible entries of a directory that may be missing.
-fn entries(directory: &Path, findings: &mut Vec<Finding>) -> Vec<(PathBuf, String)> {
+/// The visible entries of a directory; `None` where it is missing or cannot be read.
+fn entries(directory: &Path, findings: &mut Vec<Finding>) -> Option<Vec<(PathBuf, String)>> {
     let names = match file::list(directory) {
         Ok(names) => names,
-        Err(Fault::DirectoryUnreadable { error: io::ErrorKind::NotFound }) => return Vec::new(),
+        Err(Fault::DirectoryUnreadable { error: io::ErrorKind::NotFound }) => return None,
         Err(fault) => {
             findings.push(fatal(directory, fault));
-            return Vec::new();
+            return None;
         }
     };
     let visible = names.into_iter().filter(|name| !name.as_encoded_bytes().starts_with(b"."));
-    visible.map(|name| (directory.join(&name), name.to_string_lossy().into_owned())).collect()
+    Some(visible.map(|name| (directory.join(&name), name.to_string_lossy().into_owned())).collect())
 }
 
 fn renamed(name: &str, extension: &str) -> String {
@@ -245,7 +258,7 @@ fn report_duplicates(pins: &[PinFile], findings: &mut Vec<Finding>) {
 fn read_crls(directory: &Path, findings: &mut Vec<Finding>) -> Vec<CrlFile> {
     let mut crls = Vec::new();
     let mut left = CRLS_LIMIT;
-    for (path, name) in entries(directory, findings) {
+    for (path, name) in entries(directory, findings).into_iter().flatten() {
         if name.strip_suffix(".crl").is_none() {
             findings.push(fatal(&path, Fault::IgnoredName { wanted: renamed(&name, "crl") }));
             continue;

@@ -274,12 +274,14 @@ pub enum PkiError {
         known: Vec<String>,
     },
     /// No certificate is meant by what was typed.
-    #[error("no client certificate has the name, serial number or fingerprint {}; the names are: {}", Visible(target), if known.is_empty() { "(none)".to_owned() } else { known.join(", ") })]
+    #[error("no client certificate has the name, serial number or fingerprint {}; the names are: {}{}", Visible(target), if known.is_empty() { "(none)".to_owned() } else { known.join(", ") }, unread(damaged))]
     NothingToRevoke {
         /// What was typed.
         target: String,
         /// The clients that have one.
         known: Vec<String>,
+        /// Lines of the journal that cannot be read.
+        damaged: Vec<usize>,
     },
     /// Installing would touch what we did not write. Nothing was changed.
     #[error("nothing was changed:\n{}", joined(conflicts, "\n"))]
@@ -395,6 +397,17 @@ fn with_fixes(findings: &[Finding]) -> String {
         };
     }
     text
+}
+
+fn unread(damaged: &[usize]) -> String {
+    let lines: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    match lines.as_slice() {
+        [] => String::new(),
+        lines => format!(
+            "; these lines of the CA's issued.jsonl cannot be read, and it may be in one of them: {} (--before TIME denies by name without them)",
+            lines.join(", ")
+        ),
+    }
 }
 
 fn joined<T: fmt::Display>(items: &[T], separator: &str) -> String {

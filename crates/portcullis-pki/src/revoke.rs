@@ -19,6 +19,9 @@ pub struct Revoked {
     pub denied: Vec<Fingerprint>,
     /// Those that were denied before.
     pub already: Vec<Fingerprint>,
+    /// Lines of the journal that cannot be read, counted from 1, where they may be about certificates that were meant too.
+    /// Empty for a fingerprint and for a serial number that was found: those mean one certificate.
+    pub unread: Vec<usize>,
 }
 
 /// Denies every certificate that `target` means: all unexpired ones of the client of that name, else the one with that
@@ -35,12 +38,9 @@ pub fn revoke(
     note: &str,
     now: OffsetDateTime,
 ) -> Result<Revoked, PkiError> {
-    let meant = meant(journal, target, now);
+    let Meant { certificates: meant, is_all } = meant(journal, target, now);
     if meant.is_empty() {
-        return Err(PkiError::NothingToRevoke {
-            target: target.chars().take(300).collect(),
-            known: names(journal, now),
-        });
+        return Err(nothing(journal, target, now));
     }
     // Lines that cannot be read are the server's to complain about; they deny nothing that we could repeat here.
     let (present, _) = trust.read();
@@ -51,7 +51,7 @@ pub fn revoke(
         let line = DenyEntry::to_line(&DenyRule::Certificate(*fingerprint), Some(note))?;
         files::append_line(&trust.deny_file(), &line)?;
     }
-    Ok(Revoked { denied, already })
+    Ok(Revoked { denied, already, unread: if is_all { Vec::new() } else { journal.damaged.clone() } })
 }
 
 /// Denies every certificate of the client `name` that was issued before `before`: for "everything until the break-in", where
@@ -71,9 +71,11 @@ pub fn cut_off(
     if before > now {
         return Err(PkiError::CutOffAhead { before });
     }
-    let is_known = journal.entries.iter().any(|entry| entry.kind == EntryKind::Client && glob(name, &entry.name));
+    // A line that cannot be read may be the one that has the name.
+    let is_known = !journal.damaged.is_empty()
+        || journal.entries.iter().any(|entry| entry.kind == EntryKind::Client && glob(name, &entry.name));
     if !is_known {
-        return Err(PkiError::NothingToRevoke { target: name.chars().take(300).collect(), known: names(journal, now) });
+        return Err(nothing(journal, name, now));
     }
     let rule = DenyRule::Name { matcher: format!("cn={name}"), before };
     if trust.read().0.deny.iter().any(|entry| entry.rule == rule) {
@@ -129,19 +131,34 @@ pub fn forgive(trust: &TrustDir, state: &StateDir, target: &str) -> Result<(), P
     })
 }
 
-fn meant(journal: &Journal, target: &str, now: OffsetDateTime) -> Vec<Fingerprint> {
+struct Meant {
+    certificates: Vec<Fingerprint>,
+    /// Whether no line of the journal that cannot be read could add to them.
+    is_all: bool,
+}
+
+fn meant(journal: &Journal, target: &str, now: OffsetDateTime) -> Meant {
     let clients = || journal.entries.iter().filter(|entry| entry.kind == EntryKind::Client);
     let found = |is_meant: &dyn Fn(&JournalEntry) -> bool| -> Vec<Fingerprint> {
         clients().filter(|entry| is_meant(entry)).map(|entry| entry.fingerprint).collect()
     };
     let by_name = found(&|entry| entry.name == target && entry.not_after > now);
     if !by_name.is_empty() {
-        return by_name;
+        return Meant { certificates: by_name, is_all: journal.damaged.is_empty() };
     }
     if let Ok(fingerprint) = Fingerprint::from_str(target) {
-        return vec![fingerprint];
+        return Meant { certificates: vec![fingerprint], is_all: true };
     }
-    Serial::from_str(target).map(|serial| found(&|entry| entry.serial == serial)).unwrap_or_default()
+    let by_serial = Serial::from_str(target).map(|serial| found(&|entry| entry.serial == serial));
+    Meant { certificates: by_serial.unwrap_or_default(), is_all: true }
+}
+
+fn nothing(journal: &Journal, target: &str, now: OffsetDateTime) -> PkiError {
+    PkiError::NothingToRevoke {
+        target: target.chars().take(300).collect(),
+        known: names(journal, now),
+        damaged: journal.damaged.clone(),
+    }
 }
 
 /// The clients that can be revoked by name.

@@ -9,8 +9,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use portcullis_certs::trust_dir::TrustDir;
-use portcullis_certs::{Certificate, Fault, Finding, Severity, ShellCommand};
-use portcullis_tls::{CaFault, gate};
+use portcullis_certs::{Certificate, Fault, Finding, Fingerprint, Severity, ShellCommand};
+use portcullis_tls::{CaFault, TrustStore, TrustedBy, gate};
 use time::OffsetDateTime;
 
 use crate::authority::pem;
@@ -132,11 +132,21 @@ pub fn list(trust: &TrustDir) -> (Vec<Trusted>, Vec<Finding>) {
     (read.cas.into_iter().map(ca).chain(read.pins.into_iter().map(pin)).collect(), findings)
 }
 
-/// Trusts the file of this name no longer, whether it can be read or not. Returns what was removed.
+/// What `remove` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The files.
+    pub paths: Vec<PathBuf>,
+    /// Certificates that were pinned, and that a CA in `trust/cas` issued, by its name there: they are let in all the same
+    /// from now on, with the rights of that CA's clients.
+    pub still_let_in: Vec<(Fingerprint, String)>,
+}
+
+/// Trusts the file of this name no longer at `now`, whether it can be read or not.
 ///
 /// # Errors
 /// [`PkiError::NotTrusted`] with the names there are: a misspelled name must not look like success.
-pub fn remove(trust: &TrustDir, name: &str) -> Result<Vec<PathBuf>, PkiError> {
+pub fn remove(trust: &TrustDir, name: &str, now: OffsetDateTime) -> Result<Removed, PkiError> {
     let paths = [trust.ca_path(name), trust.pin_path(name)];
     let found: Vec<PathBuf> =
         paths.into_iter().flatten().filter(|path| std::fs::symlink_metadata(path).is_ok()).collect();
@@ -144,8 +154,20 @@ pub fn remove(trust: &TrustDir, name: &str) -> Result<Vec<PathBuf>, PkiError> {
         let known = list(trust).0.into_iter().map(|trusted| trusted.name).collect();
         return Err(PkiError::NotTrusted { name: name.chars().take(300).collect(), known });
     }
+    let (before, _) = trust.read();
     found.iter().try_for_each(|path| files::remove(path))?;
-    Ok(found)
+    // What cannot be read is not there for the server either.
+    let (files, _) = trust.read();
+    let (store, _) = TrustStore::build(&files, now);
+    let pinned = before.pins.iter().filter(|pin| found.contains(&pin.path)).map(|pin| &pin.certificate);
+    let still_let_in = pinned.filter_map(|certificate| {
+        let accepted = store.judge(std::slice::from_ref(certificate.der()), now).ok()?;
+        match accepted.identity().trusted_by() {
+            TrustedBy::Ca(ca) => Some((certificate.fingerprint(), ca.clone())),
+            TrustedBy::Pin(_) => None,
+        }
+    });
+    Ok(Removed { still_let_in: still_let_in.collect(), paths: found })
 }
 
 impl fmt::Display for Role {

@@ -56,7 +56,8 @@ pub struct Reloaded {
     pub generation: u64,
     /// Why the files were refused; empty when they are in force.
     pub problems: Vec<String>,
-    /// Whether the whole deny list is in force: it is, wherever it can be read, even when the rest is refused.
+    /// Whether every restriction is in force, even when the rest is refused: the deny list, wherever it can be read, and that
+    /// nobody is trusted by a file that is gone.
     pub deny_in_force: bool,
 }
 

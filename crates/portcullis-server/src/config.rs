@@ -256,6 +256,15 @@ impl Config {
     /// assert_eq!(lines[1], "config.toml:2: `probe` must be a text in quotes");
     /// ```
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
+        match Self::parse_leniently(path, text) {
+            (config, problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// As [`parse`](Self::parse), with the default for what cannot be read, and every problem: for who must find the trust
+    /// directory of a file with a mistake elsewhere. Never for a server.
+    pub fn parse_leniently(path: &Path, text: &str) -> (Self, Vec<Problem>) {
         let home = path.parent().unwrap_or(Path::new(""));
         let mut config = Self { file: path.to_owned(), ..Self::defaults(home) };
         let (mut root, mut problems) = Problems::read(path, text);
@@ -281,10 +290,7 @@ impl Config {
             &mut problems,
             &["listen", "probe", "admin_socket", "tls", "access", "storage", "gc", "audit", "limits"],
         );
-        match problems.into_found() {
-            found if found.is_empty() => Ok(config),
-            found => Err(found),
-        }
+        (config, problems.into_found())
     }
 
     fn read_addresses(&mut self, root: &mut Table<'_>, problems: &mut Problems<'_>, home: &Path) {
@@ -452,6 +458,9 @@ mod tests {
 
     #[test]
     fn off_is_off() {
+        let (config, problems) =
+            Config::parse_leniently(Path::new("/h/c.toml"), "lisen = 1\n[tls]\ntrust = \"elsewhere\"");
+        assert_eq!((config.trust.as_path(), problems.len()), (Path::new("/h/elsewhere"), 1));
         let config = Config::parse(Path::new("c.toml"), "probe = \"off\"\nadmin_socket = \"off\"").expect("fine");
         assert_eq!((config.probe, config.admin_socket), (None, None));
         let config = Config::parse(Path::new("c.toml"), "[gc]\ninterval = \"off\"").expect("fine");

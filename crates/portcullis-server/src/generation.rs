@@ -5,21 +5,23 @@
 
 mod files;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use portcullis_certs::Fingerprint;
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustFiles};
-use portcullis_tls::{CaCrl, ServerTls, TrustStore};
+use portcullis_certs::{Fingerprint, RevocationList};
+use portcullis_tls::{ServerTls, TrustStore};
 use time::OffsetDateTime;
 
 use crate::config::{Config, Mode};
 use crate::document::Problem;
 use crate::events::Events;
 use crate::policy::Policy;
-use crate::watch::Stamps;
-use files::{Files, Loaded};
+use files::{Files, Loaded, Seen};
+
+/// How often files are read again that change while they are read. The next look finds what has come after that.
+const MAX_READS: usize = 3;
 
 /// One complete state of trust.
 #[derive(Debug)]
@@ -43,16 +45,9 @@ pub(crate) struct Generations {
     current: ArcSwap<Generation>,
     /// For those who ask: they must not wait for whoever reads files.
     told: ArcSwap<Told>,
-    /// Held while a generation is built, so that two reloads cannot swap in the wrong order.
-    last: Mutex<LastLoad>,
-}
-
-/// What the files were when they were last loaded.
-#[derive(Debug, Default)]
-struct LastLoad {
-    stamps: Stamps,
-    /// Of what we write ourselves.
-    state: Stamps,
+    /// What the files were when they were last loaded. Held while a generation is built, so that two reloads cannot swap in
+    /// the wrong order.
+    last: Mutex<Seen>,
 }
 
 /// What is wrong with the files. Changed only by whoever holds the last load.
@@ -68,11 +63,10 @@ impl Generations {
     /// The first generation: without it there is no server.
     pub(crate) fn start(config: &Config) -> Result<Self, Vec<Problem>> {
         let files = Files::of(config);
-        // Before the files are read: what changes while they are is then seen as a change.
-        let (stamps, state) = (files.stamps(), files.state_stamps());
-        let first = Generation::new(1, files.load(&[]).1?);
+        let (seen, (_, loaded)) = settled(|| files.seen(), || files.load(&[]));
+        let first = Generation::new(1, loaded?);
         first.tell_warnings();
-        let last = Mutex::new(LastLoad { stamps, state });
+        let last = Mutex::new(seen);
         Ok(Self {
             files,
             events: Arc::default(),
@@ -103,21 +97,19 @@ impl Generations {
     /// change, or the other way round, gets the same generation or the same refusal.
     pub(crate) fn refresh(&self) -> Result<u64, Vec<Problem>> {
         let mut last = self.last();
-        if self.files.stamps() != last.stamps || self.files.state_stamps() != last.state {
+        if self.files.seen() != *last {
             return self.load(&mut last);
         }
         let refused = self.refused();
         if refused.is_empty() { Ok(self.current().number) } else { Err(refused) }
     }
 
-    fn load(&self, last: &mut LastLoad) -> Result<u64, Vec<Problem>> {
-        // Before the files are read: what changes while they are is then seen as a change.
-        (last.stamps, last.state) = (self.files.stamps(), self.files.state_stamps());
+    fn load(&self, last: &mut Seen) -> Result<u64, Vec<Problem>> {
         let current = self.current();
         let number = current.number + 1;
         let is_remembered = self.not_remembered().is_none();
-        let earlier = if is_remembered { &[] } else { current.deny.as_slice() };
-        let (files, loaded) = self.files.load(earlier);
+        let (seen, (files, loaded)) = settled(|| self.files.seen(), || self.files.load(&current.deny));
+        *last = seen;
         let outcome = match loaded {
             Ok(loaded) => {
                 let seen = loaded.seen_crls.clone();
@@ -144,16 +136,14 @@ impl Generations {
     }
 
     /// Writes down what is in force. Where that is not possible (a read-only container), the registry works all the same.
-    fn remember(&self, last: &mut LastLoad) {
+    fn remember(&self, last: &mut Seen) {
         let (current, not_remembered) = (self.current(), self.not_remembered());
-        // What could not be written down may stand nowhere but in force: it is tried again whatever the files say now.
-        let unwritten = if not_remembered.is_some() { current.deny.as_slice() } else { &[] };
-        match self.files.remember(current.tls.trust(), unwritten) {
+        match self.files.remember(current.tls.trust(), &current.deny, last) {
             Ok(is_new) => {
                 self.tell(|told| told.not_remembered = None);
                 if is_new {
                     // Our own writing is no change that anybody else made.
-                    last.state = self.files.state_stamps();
+                    last.take_own_writing(&self.files);
                 }
             }
             Err(error) => {
@@ -172,12 +162,16 @@ impl Generations {
     }
 
     /// Restrictions are never held back: when the files are refused, the generation before goes on with every line of the
-    /// deny list that can be read and every revocation list that its CAs signed, beside its own.
+    /// deny list that can be read and every revocation list that its CAs signed, beside its own, and without the CAs and
+    /// pins whose files are gone.
     fn restrict(&self, current: &Generation, files: &TrustFiles) {
         let lines = current.lines_beyond(files);
-        let trust = current.tls.trust().restricted_by(&lines, &files.crls);
-        let new_crls = trust.crls().filter(|crl| !has_crl(current.tls.trust(), crl)).count();
-        if lines.is_empty() && new_crls == 0 {
+        let before = current.tls.trust();
+        let trust = before.restricted_by(&lines, files);
+        let known = |list: &RevocationList| before.revocation_lists().any(|own| own == list);
+        let new_crls = trust.revocation_lists().filter(|list| !known(list)).count();
+        let gone = names_gone(before, files);
+        if lines.is_empty() && new_crls == 0 && gone.is_empty() {
             return;
         }
         let number = current.number + 1;
@@ -185,7 +179,8 @@ impl Generations {
             generation = number,
             lines = lines.len(),
             crls = new_crls,
-            "new lines of the deny list and new revocation lists are in force all the same"
+            gone = gone.join(", "),
+            "new lines of the deny list, new revocation lists and what is gone from cas and pins are in force all the same"
         );
         self.put_in_force(Generation {
             number,
@@ -204,9 +199,11 @@ impl Generations {
         self.events.trust_changed(Some(&before), &generation);
     }
 
-    /// Whether every line of the deny list that can be read is in force, whatever became of the rest.
+    /// Whether every restriction that can be read is in force, whatever became of the rest: the lines of the deny list, and
+    /// that nobody is trusted by a file that is gone.
     pub(crate) fn deny_in_force(&self) -> bool {
-        self.current().lines_beyond(&self.files.read_trust()).is_empty()
+        let (current, files) = (self.current(), self.files.read_trust());
+        current.lines_beyond(&files).is_empty() && names_gone(current.tls.trust(), &files).is_empty()
     }
 
     /// Why the last reload was refused; empty when it was not.
@@ -220,10 +217,35 @@ impl Generations {
         self.told.store(Arc::new(told));
     }
 
-    fn last(&self) -> MutexGuard<'_, LastLoad> {
-        // Whole at any time: each field is replaced in one step.
+    fn last(&self) -> MutexGuard<'_, Seen> {
+        // Whole at any time: it is replaced in one step.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The CAs and pins whose files are gone, as far as that can be told.
+fn names_gone(trust: &TrustStore, files: &TrustFiles) -> Vec<String> {
+    let is_gone = |listed: &Option<HashSet<String>>, name: &str| listed.as_ref().is_some_and(|all| !all.contains(name));
+    let cas = trust.ca_keys().map(|(name, _)| name).filter(|name| is_gone(&files.listed_cas, name));
+    let pins = trust.pin_names().filter(|name| is_gone(&files.listed_pins, name));
+    let gone: BTreeSet<String> =
+        cas.map(|name| format!("ca:{name}")).chain(pins.map(|name| format!("pin:{name}"))).collect();
+    gone.into_iter().collect()
+}
+
+/// Reads files that did not change meanwhile: half of one change and half of the next is a state that nobody wrote. Returns
+/// what they were before they were read.
+fn settled<S: PartialEq, T>(mut look: impl FnMut() -> S, mut read: impl FnMut() -> T) -> (S, T) {
+    let mut before = look();
+    let mut found = read();
+    for _ in 1..MAX_READS {
+        let after = look();
+        if after == before {
+            break;
+        }
+        (before, found) = (after, read());
+    }
+    (before, found)
 }
 
 impl Generation {
@@ -255,6 +277,26 @@ impl Generation {
     }
 }
 
-fn has_crl(trust: &TrustStore, crl: &CaCrl) -> bool {
-    trust.crls().any(|own| own.ca_key == crl.ca_key && own.list == crl.list)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A policy of one change beside the certificates of the next is a state that nobody wrote.
+    #[test]
+    fn files_that_change_while_they_are_read_are_read_again() {
+        let check = |stamps: &[u32], expected: (u32, u32)| {
+            let (mut looks, mut reads) = (stamps.iter().copied(), 0);
+            let mut read = || {
+                reads += 1;
+                reads
+            };
+            let found = settled(|| looks.next().unwrap_or(stamps[stamps.len() - 1]), &mut read);
+            assert_eq!(found, expected, "{stamps:?}");
+        };
+        check(&[1, 1], (1, 1));
+        check(&[1, 2, 2], (2, 2));
+        check(&[1, 2, 3, 3], (3, 3));
+        // Never at rest: the next look finds that it has changed since, and loads it again.
+        check(&[1, 2, 3, 4, 5], (3, 3));
+    }
 }

@@ -91,8 +91,10 @@ impl fmt::Display for Reason {
 fn code(peer: &RefusedPeer) -> &'static str {
     match &peer.refusal {
         Refusal::Usage { .. } | Refusal::SelfSigned if is_ca(peer) => "ca-certificate",
-        // Which of the two it is would tell a stranger who is pinned.
-        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } if !peer.sent_its_issuer() => "issuer-not-sent",
+        // Which of the three it is would tell a stranger who is pinned, or what the CAs here are called.
+        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } | Refusal::OtherKey if !peer.sent_its_issuer() => {
+            "issuer-not-sent"
+        }
         refusal => refusal.code(),
     }
 }
@@ -128,19 +130,15 @@ fn fault(peer: &RefusedPeer, certificate: &Certificate, now: OffsetDateTime) -> 
             format!("is a CA's (CA:TRUE), and a CA is no client: as one it is let in only when it is pinned; {PIN}")
         }
         Refusal::SelfSigned => format!("is self-signed and not pinned here; {PIN}"),
-        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } if !peer.sent_its_issuer() => format!(
+        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } | Refusal::OtherKey if !peer.sent_its_issuer() => format!(
             "was issued by {}, which is no CA that is trusted here and whose certificate was not sent; if that is an intermediate CA, append its certificate: cat intermediate.crt >> client.cert; else {ANOTHER}",
             Short(&facts.issuer)
         ),
-        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } => {
+        Refusal::UnknownIssuer | Refusal::IssuedByPin { .. } | Refusal::OtherKey => {
             format!(
                 "was sent with the certificates of its issuers, and they lead to no CA that is trusted here; {ANOTHER}"
             )
         }
-        Refusal::OtherKey => format!(
-            "was signed by another key than that of the CA {} here: the CA was made anew, or it is another of that name; {ANOTHER}",
-            Short(&facts.issuer)
-        ),
         Refusal::Usage { problem } => format!("may not be used by a TLS client: {problem}; {ANOTHER}"),
         Refusal::Unsupported { problem } => format!("is not supported: {problem}; {ANOTHER}"),
     }

@@ -4,6 +4,8 @@
 //! of a chain needs a list, and a second CA without one shuts its clients out). What a list is, is
 //! `portcullis-certs`' matter.
 
+mod unbound;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
@@ -12,6 +14,11 @@ use portcullis_certs::{Certificate, Fingerprint, RevocationList, SignatureKind};
 use time::OffsetDateTime;
 
 use crate::Refusal;
+use unbound::Unbound;
+
+/// Lists of one CA whose numbers and dates disagree about which is the newer one: past this many the one that was made
+/// first goes.
+const MAX_DISAGREEING: usize = 8;
 
 /// What is asked of the revocation list of one CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,8 +57,10 @@ pub type CrlRules = BTreeMap<String, CrlRule>;
 /// Why a revocation list does not count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CrlFault {
-    /// No CA of that name is loaded.
-    #[error("it was issued by {issuer}, and no CA of that name is in trust/cas")]
+    /// No CA of that name is loaded: it counts only for an issuer of that name whose certificate a client sends.
+    #[error(
+        "it was issued by {issuer}, and no CA of that name is in trust/cas: it counts only for an intermediate CA of that name whose certificate a client sends, and is not remembered"
+    )]
     NoCa {
         /// The list's issuer.
         issuer: String,
@@ -114,10 +123,12 @@ pub(crate) struct NamedCa<'a> {
     pub(crate) certificate: &'a Certificate,
 }
 
-/// The newest list of each CA, and the rules, by the CA's key: a CA that was renewed with its key is one CA.
+/// The lists in force, and the rules, by the CA's key: a CA that was renewed with its key is one CA.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crls {
-    lists: HashMap<Fingerprint, CaCrl>,
+    /// The newest of each CA; several where they disagree, by number and date, about which that is.
+    lists: HashMap<Fingerprint, Vec<CaCrl>>,
+    unbound: Vec<Unbound>,
     rules: HashMap<Fingerprint, CrlRule>,
     by_name: CrlRules,
 }
@@ -134,7 +145,8 @@ impl Crls {
         }
     }
 
-    /// Takes each list that its CA signed, where it is newer than the one that is there.
+    /// Takes each list that its CA signed, where none of those that are there is newer. One whose issuer is not here is
+    /// kept for those whose path leads through it, and reported.
     pub(crate) fn add<'a>(
         &mut self,
         cas: &(impl Iterator<Item = NamedCa<'a>> + Clone),
@@ -143,38 +155,34 @@ impl Crls {
         let mut rejected = Vec::new();
         for file in files {
             let offered = issuer(cas.clone(), &file.list).and_then(|ca| {
-                self.offer(CaCrl {
-                    ca: ca.name.to_owned(),
-                    ca_key: ca.certificate.facts().key_hash,
-                    list: file.list.clone(),
-                })
+                let (ca, ca_key) = (ca.name.to_owned(), ca.certificate.facts().key_hash);
+                self.offer(CaCrl { ca, ca_key, list: file.list.clone() })
             });
-            match offered {
-                Ok(()) => {}
-                Err(fault) => rejected.push(CrlRejected { path: file.path.clone(), line: file.line, fault }),
+            if let Err(fault) = offered {
+                if matches!(fault, CrlFault::NoCa { .. }) {
+                    self.offer_unbound(&file.list);
+                }
+                rejected.push(CrlRejected { path: file.path.clone(), line: file.line, fault });
             }
         }
         rejected
     }
 
-    /// Takes the lists of an earlier set that are newer than ours, for the CAs whose key `is_kept`; returns them. Whether
+    /// Takes the lists of an earlier set that none of ours supersedes, for the CAs whose key `is_kept`; returns them. Whether
     /// the CA is loaded does not matter: without it a list has no effect, and when it comes back beside an older list,
     /// the newer one is still known.
     pub(crate) fn keep_newer(&mut self, earlier: &Self, is_kept: impl Fn(Fingerprint) -> bool) -> Vec<CaCrl> {
-        let is_newer =
-            |key: &Fingerprint, old: &CaCrl| self.lists.get(key).is_none_or(|own| old.list.is_newer_than(&own.list));
-        let kept: Vec<CaCrl> = earlier
-            .lists
-            .iter()
-            .filter(|(key, old)| is_kept(**key) && is_newer(key, old))
-            .map(|(_, old)| old.clone())
-            .collect();
-        self.lists.extend(kept.iter().map(|crl| (crl.ca_key, crl.clone())));
-        kept
+        let kept = earlier.iter().filter(|old| is_kept(old.ca_key));
+        kept.filter(|old| self.take((*old).clone())).cloned().collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CaCrl> {
-        self.lists.values()
+        self.lists.values().flatten()
+    }
+
+    /// Every list, also those whose issuer is not here.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &RevocationList> {
+        self.iter().map(|crl| &crl.list).chain(self.unbound.iter().map(Unbound::list))
     }
 
     /// Before the path is known: whether the list of any of these CAs, which bear the issuer's name, names it. The
@@ -205,35 +213,78 @@ impl Crls {
         now: OffsetDateTime,
     ) -> Result<Option<OffsetDateTime>, Refusal> {
         let rule = self.rule(issuer, root);
+        if rule.presence == CrlPresence::Off {
+            return Ok(None);
+        }
         if let Some(crl) = self.revoking(certificate, issuer) {
             return Err(Refusal::Revoked { ca: crl.ca.clone() });
         }
-        match self.lists.get(&issuer.facts().key_hash).filter(|crl| crl.list.covers(certificate)) {
-            _ if rule.presence == CrlPresence::Off => Ok(None),
+        let unbound = self.unbound_of(issuer);
+        if let Some(list) = unbound.iter().find(|list| list.lists(&certificate.facts().serial)) {
+            return Err(Refusal::Revoked { ca: list.issuer().to_string() });
+        }
+        let bound = self.lists.get(&issuer.facts().key_hash).into_iter().flatten().map(|crl| &crl.list);
+        let covering = bound.chain(unbound).filter(|list| list.covers(certificate));
+        match covering.max_by_key(|list| list.next_update()) {
             None if rule.presence == CrlPresence::Required => Err(Refusal::CrlMissing { ca: root.to_owned() }),
             None => Ok(None),
             Some(_) if rule.stale == StaleCrl::Warn => Ok(None),
-            Some(crl) if now > crl.list.next_update() => {
-                Err(Refusal::CrlStale { ca: crl.ca.clone(), next_update: crl.list.next_update() })
+            Some(list) if now > list.next_update() => {
+                let loaded = self.lists.get(&issuer.facts().key_hash).and_then(|lists| lists.first());
+                let ca = loaded.map_or_else(|| list.issuer().to_string(), |crl| crl.ca.clone());
+                Err(Refusal::CrlStale { ca, next_update: list.next_update() })
             }
-            Some(crl) => Ok(Some(crl.list.next_update())),
+            Some(list) => Ok(Some(list.next_update())),
         }
     }
 
+    /// The lists of one CA have one scope: of several that each say a part, the newest would take the place of the others.
     fn offer(&mut self, crl: CaCrl) -> Result<(), CrlFault> {
-        let own = self.lists.get(&crl.ca_key);
-        if own.is_some_and(|own| own.list.scope() != crl.list.scope()) {
+        let mut own = self.lists.get(&crl.ca_key).into_iter().flatten();
+        if own.any(|own| own.list.scope() != crl.list.scope()) {
             return Err(CrlFault::Divided { ca: crl.ca });
         }
-        if own.is_none_or(|own| crl.list.is_newer_than(&own.list)) {
-            self.lists.insert(crl.ca_key, crl);
-        }
+        self.take(crl);
         Ok(())
+    }
+
+    /// Returns whether it is in force from now on and was not before.
+    fn take(&mut self, crl: CaCrl) -> bool {
+        let lists = self.lists.entry(crl.ca_key).or_default();
+        if lists.iter().any(|own| own.list == crl.list || own.list.supersedes(&crl.list)) {
+            return false;
+        }
+        lists.retain(|own| !crl.list.supersedes(&own.list));
+        lists.push(crl);
+        if lists.len() > MAX_DISAGREEING {
+            lists.sort_by_key(|own| own.list.this_update());
+            lists.remove(0);
+        }
+        true
+    }
+
+    /// Who signed it is not known yet: it takes the place of no other.
+    fn offer_unbound(&mut self, list: &RevocationList) {
+        let is_there = self.unbound.iter().any(|own| own.list() == list);
+        if !is_there && !SignatureKind::is_sha1_or_older(list.signature()) {
+            self.unbound.push(Unbound::new(list.clone()));
+        }
+    }
+
+    /// The newest of the lists that this issuer made and that were bound to none: it is met in a path only. Of each scope
+    /// there may be one.
+    fn unbound_of(&self, issuer: &Certificate) -> Vec<&RevocationList> {
+        let all: Vec<&RevocationList> =
+            self.unbound.iter().filter(|list| list.is_of(issuer)).map(Unbound::list).collect();
+        let is_past =
+            |list: &RevocationList| all.iter().any(|other| other.scope() == list.scope() && other.supersedes(list));
+        all.iter().filter(|list| !is_past(list)).copied().collect()
     }
 
     fn revoking(&self, certificate: &Certificate, issuer: &Certificate) -> Option<&CaCrl> {
         let key = &issuer.facts().key_hash;
-        let crl = self.lists.get(key).filter(|crl| crl.list.lists(&certificate.facts().serial))?;
+        let mut lists = self.lists.get(key).into_iter().flatten();
+        let crl = lists.find(|crl| crl.list.lists(&certificate.facts().serial))?;
         self.rules.get(key).is_none_or(|rule| rule.presence != CrlPresence::Off).then_some(crl)
     }
 
@@ -252,9 +303,13 @@ fn issuer<'a>(cas: impl Iterator<Item = NamedCa<'a>> + Clone, list: &RevocationL
     }
     let signer = named.find(|ca| list.is_signed_by(ca.certificate));
     let signer = signer.ok_or_else(|| CrlFault::OtherKey { ca: first.name.to_owned() })?;
-    // RFC 5280 §4.2.1.3: where there is a keyUsage, it must have cRLSign.
-    if signer.certificate.facts().key_usage.is_some_and(|usage| !usage.crl_sign) {
+    if !may_sign_lists(signer.certificate) {
         return Err(CrlFault::MayNotSign { ca: signer.name.to_owned() });
     }
     Ok(signer)
+}
+
+/// RFC 5280 §4.2.1.3: where there is a keyUsage, it must have cRLSign.
+fn may_sign_lists(ca: &Certificate) -> bool {
+    ca.facts().key_usage.is_none_or(|usage| usage.crl_sign)
 }

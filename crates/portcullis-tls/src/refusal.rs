@@ -146,14 +146,15 @@ impl Refusal {
             // The leaf's own dates have been checked: these are an intermediate's.
             E::CertExpired { not_after, .. } => Self::Expired { not_after: offset_date_time(*not_after) },
             E::CertNotValidYet { not_before, .. } => Self::NotYetValid { not_before: offset_date_time(*not_before) },
-            E::InvalidSignatureForPublicKey => Self::OtherKey,
+            // Another kind of signature than the CA's key makes is another key's.
+            E::InvalidSignatureForPublicKey | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::OtherKey,
             E::UnsupportedCertVersion => {
                 Self::Unsupported { problem: format!("X.509 v{}, issue it again as v3", leaf.facts().version) }
             }
             E::UnsupportedCriticalExtension => {
                 Self::Unsupported { problem: "a critical extension is not understood".to_owned() }
             }
-            E::UnsupportedSignatureAlgorithmContext(_) | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            E::UnsupportedSignatureAlgorithmContext(_) => {
                 Self::Unsupported { problem: format!("signed with {}", leaf.facts().signature) }
             }
             E::BadDer | E::TrailingData(_) | E::BadDerTime => Self::Unreadable,

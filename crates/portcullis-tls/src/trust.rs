@@ -5,6 +5,7 @@
 //! itself, signs for nobody, and needs no CA bit either way (the Docker page's `openssl req -new -x509` makes a
 //! self-signed CA:TRUE certificate, which webpki refuses as a client's and would admit as everybody's issuer).
 
+mod admission;
 mod alone;
 
 use std::collections::{HashMap, HashSet};
@@ -12,8 +13,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_certs::trust_dir::{CaFile, CrlFile, DenyEntry, PinFile, TrustFiles};
-use portcullis_certs::{Certificate, Fingerprint};
+use portcullis_certs::trust_dir::{CrlFile, DenyEntry, TrustFiles};
+use portcullis_certs::{Certificate, Fingerprint, RevocationList};
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::OffsetDateTime;
@@ -23,13 +24,12 @@ use crate::anchor::{Purpose, check_root};
 use crate::clock::unix_time;
 use crate::crls::{CaCrl, CrlRejected, CrlRules, Crls, NamedCa};
 use crate::deny::DenyList;
-use crate::gate::{CaFault, date_fault, gate, is_weak, shape_faults};
+use crate::gate::{CaFault, date_fault, gate, is_weak};
 use crate::{Refusal, provider};
+use admission::{admit_cas, hints, pin};
 
 /// The longest chain that is looked at, leaf included. Each further certificate costs a stranger nothing and us a parse.
 pub(crate) const MAX_CHAIN: usize = 8;
-/// Above this many bytes of CA names the list is sent empty, which means "any" (RFC 8446 §4.2.4).
-const MAX_HINT_BYTES: usize = 8 * 1024;
 
 /// Everything that decides whom the server trusts, complete and unchangeable.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct TrustStore {
     anchors: Vec<Anchor>,
     intermediates: Vec<Intermediate>,
     pins: HashMap<Fingerprint, Pin>,
+    /// What was a pin before the last restriction: nothing else makes it trusted until a whole generation says so.
+    withdrawn: HashSet<Fingerprint>,
     deny: DenyList,
     crls: Crls,
     hints: Arc<[DistinguishedName]>,
@@ -115,13 +117,15 @@ impl TrustStore {
         let pins: HashMap<_, _> = files.pins.iter().map(pin).collect();
         let hints = hints(&anchors, &intermediates, &pins);
         let deny = DenyList::of(&files.deny);
-        let mut store = Self { anchors, intermediates, pins, deny, crls: Crls::default(), hints };
+        let withdrawn = HashSet::new();
+        let mut store = Self { anchors, intermediates, pins, withdrawn, deny, crls: Crls::default(), hints };
         store.set_crl_rules(&CrlRules::new());
         (store, rejected)
     }
 
     /// The same trust with the revocation lists of its CAs, and what is asked of them. The newest list of each CA
-    /// counts; those that no CA here signed, or may sign, are reported.
+    /// counts, and all of those that disagree about which is the newest; those that no CA here signed, or may sign, are
+    /// reported.
     #[must_use]
     pub fn with_crls(mut self, files: &[CrlFile], rules: &CrlRules) -> (Self, Vec<CrlRejected>) {
         self.set_crl_rules(rules);
@@ -140,24 +144,42 @@ impl TrustStore {
         (self, kept)
     }
 
-    /// The same trust with more on its deny list, and with those of the revocation lists that count and are newer: what
-    /// is in force when everything else of a change is refused.
+    /// The same trust with more on its deny list, with those of the revocation lists that count and are newer, and without
+    /// the CAs and pins whose files are gone: what is in force when everything else of a change is refused.
     #[must_use]
-    pub fn restricted_by(&self, entries: &[DenyEntry], files: &[CrlFile]) -> Self {
+    pub fn restricted_by(&self, entries: &[DenyEntry], files: &TrustFiles) -> Self {
         let mut store = self.clone();
         store.deny.add(entries);
         let mut crls = std::mem::take(&mut store.crls);
         // What does not count has been reported with the change that was refused.
-        let _ = crls.add(&store.named_cas(), files);
+        let _ = crls.add(&store.named_cas(), &files.crls);
         store.crls = crls;
+        store.withdraw(files);
         store
     }
 
-    /// The revocation lists in force, one per CA that has one. A list that is only kept until its CA comes back is not
-    /// among them.
+    /// A directory that cannot be read says nothing about what is gone.
+    fn withdraw(&mut self, files: &TrustFiles) {
+        let is_there =
+            |listed: &Option<HashSet<String>>, name: &str| listed.as_ref().is_none_or(|all| all.contains(name));
+        self.anchors.retain(|anchor| is_there(&files.listed_cas, &anchor.name));
+        self.intermediates.retain(|ca| is_there(&files.listed_cas, &ca.name));
+        let gone = self.pins.extract_if(|_, pin| !is_there(&files.listed_pins, &pin.name));
+        // A CA may have issued it: it must not come to have that CA's rights by what takes away its own.
+        self.withdrawn.extend(gone.map(|(fingerprint, _)| fingerprint));
+        self.hints = hints(&self.anchors, &self.intermediates, &self.pins);
+    }
+
+    /// The revocation lists in force, by the CAs that have one: several of a CA where numbers and dates disagree about which
+    /// is the newest. A list that is only kept until its CA comes back is not among them, nor one whose CA is not here.
     pub fn crls(&self) -> impl Iterator<Item = &CaCrl> {
         let is_here = |crl: &&CaCrl| self.named_cas().any(|ca| ca.certificate.facts().key_hash == crl.ca_key);
         self.crls.iter().filter(is_here)
+    }
+
+    /// Every revocation list that may come to count, whoever's it is.
+    pub fn revocation_lists(&self) -> impl Iterator<Item = &RevocationList> {
+        self.crls.all()
     }
 
     /// The names for the CertificateRequest: CA subjects, pin issuers and known intermediates; empty above 8 KiB.
@@ -234,6 +256,9 @@ impl TrustStore {
             return Err(Refusal::Unsupported { problem });
         }
         let (ca, valid_until) = self.judge_chain(&leaf, others, now)?;
+        if std::iter::once(leaf.fingerprint()).chain(leaf.twins()).any(|form| self.withdrawn.contains(&form)) {
+            return Err(Refusal::UnknownIssuer);
+        }
         Ok(Accepted::new(leaf, TrustedBy::Ca(ca), valid_until))
     }
 
@@ -326,16 +351,19 @@ impl TrustStore {
     fn refusal(&self, error: &webpki::Error, leaf: &Certificate) -> Refusal {
         let facts = leaf.facts();
         let issuer = facts.issuer.der();
-        if self.cas_named(issuer).next().is_some() {
-            return Refusal::of(error, leaf);
-        }
-        if facts.self_issued {
+        let refusal = Refusal::of(error, leaf);
+        let is_named = self.cas_named(issuer).next().is_some();
+        // Whether a CA has the name is nothing that whoever writes it into a certificate of its own shall learn.
+        if facts.self_issued && (!is_named || matches!(refusal, Refusal::UnknownIssuer | Refusal::OtherKey)) {
             return Refusal::SelfSigned;
+        }
+        if is_named {
+            return refusal;
         }
         let parents = self.pins.values().filter(|pin| pin.certificate.facts().subject.der() == issuer);
         match parents.map(|pin| &pin.name).min() {
             Some(pin) => Refusal::IssuedByPin { pin: pin.clone() },
-            None => Refusal::of(error, leaf),
+            None => refusal,
         }
     }
 }
@@ -394,60 +422,6 @@ impl Identity {
     pub fn fingerprint(&self) -> Fingerprint {
         self.certificate.fingerprint()
     }
-}
-
-fn admit_cas(files: &[CaFile], now: OffsetDateTime) -> (Vec<Anchor>, Vec<Intermediate>, Vec<CaRejected>) {
-    let (mut anchors, mut intermediates, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-    for file in files {
-        for certificate in &file.certificates {
-            let faults = gate(certificate, now);
-            let facts = certificate.facts();
-            // An expired CA is reported and kept out below, at each verdict: it may be "not yet valid" only until noon.
-            let Some(root) = trust_anchor(certificate).filter(|_| shape_faults(certificate).is_empty()) else {
-                rejected.push(rejection(file, certificate, faults));
-                continue;
-            };
-            if !faults.is_empty() {
-                rejected.push(rejection(file, certificate, faults));
-            }
-            if facts.self_issued {
-                anchors.push(Anchor { name: file.name.clone(), certificate: certificate.clone(), root });
-            } else {
-                intermediates.push(Intermediate { name: file.name.clone(), certificate: certificate.clone() });
-            }
-        }
-    }
-    (anchors, intermediates, rejected)
-}
-
-fn rejection(file: &CaFile, certificate: &Certificate, faults: Vec<CaFault>) -> CaRejected {
-    CaRejected { path: file.path.clone(), subject: certificate.facts().subject.to_string(), faults }
-}
-
-fn pin(file: &PinFile) -> (Fingerprint, Pin) {
-    let pin = Pin { name: file.name.clone(), certificate: file.certificate.clone() };
-    (file.certificate.fingerprint(), pin)
-}
-
-fn trust_anchor(certificate: &Certificate) -> Option<TrustAnchor<'static>> {
-    webpki::anchor_from_trusted_cert(certificate.der()).ok().map(|anchor| anchor.to_owned())
-}
-
-fn hints(
-    anchors: &[Anchor],
-    intermediates: &[Intermediate],
-    pins: &HashMap<Fingerprint, Pin>,
-) -> Arc<[DistinguishedName]> {
-    let cas = anchors.iter().map(|ca| &ca.certificate).chain(intermediates.iter().map(|ca| &ca.certificate));
-    let mut names: Vec<&[u8]> = cas.map(|ca| ca.facts().subject.der()).collect();
-    names.extend(pins.values().map(|pin| pin.certificate.facts().issuer.der()));
-    names.sort_unstable();
-    names.dedup();
-    let bytes: usize = names.iter().map(|name| name.len() + 2).sum();
-    if bytes > MAX_HINT_BYTES {
-        return Arc::new([]);
-    }
-    names.into_iter().map(|name| DistinguishedName::from(name.to_vec())).collect()
 }
 
 fn check_dates(leaf: &Certificate, now: OffsetDateTime) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use portcullis_certs::trust_dir::TrustDir;
@@ -14,6 +15,10 @@ use portcullis_server::Config;
 use rustix::process::{getegid, geteuid};
 
 use crate::exit::Misconfigured;
+use crate::output;
+
+/// How long a restriction waits for whoever changes the home: upkeep takes a second or two.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A home that was named, or found in its default place.
 #[derive(Debug, Clone)]
@@ -50,15 +55,37 @@ impl Home {
     pub(crate) fn existing(option: Option<&Path>) -> anyhow::Result<Self> {
         let home = Self::locate(option)?;
         if !home.config_file.exists() {
-            let up = home.command(&["up"]);
-            bail!(
-                "there is no home in {} (it has no config.toml)\n  make one: {up}\n  or name another: --home DIR",
-                home.root.display()
-            );
+            return Err(home.missing());
         }
         home.become_owner()?;
         home.check()?;
         Ok(home)
+    }
+
+    /// The same for a command that only takes something away: what is wrong with anything but `trust/` is told, and holds
+    /// nothing back.
+    pub(crate) fn existing_to_restrict(option: Option<&Path>) -> anyhow::Result<Self> {
+        let home = Self::locate(option)?;
+        if !home.config_file.exists() && !home.trust().root.is_dir() {
+            return Err(home.missing());
+        }
+        home.become_owner()?;
+        let trust = home.trust().root;
+        let (decisive, others): (Vec<_>, Vec<_>) =
+            home.unsafe_places().into_iter().partition(|(path, _)| *path == trust);
+        for (_, problem) in &others {
+            output::warning(&format!("this home is not safe to use:{problem}"));
+        }
+        refuse(&decisive)?;
+        Ok(home)
+    }
+
+    fn missing(&self) -> anyhow::Error {
+        let up = self.command(&["up"]);
+        anyhow::anyhow!(
+            "there is no home in {} (it has no config.toml)\n  make one: {up}\n  or name another: --home DIR",
+            self.root.display()
+        )
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -99,6 +126,19 @@ impl Home {
         read_config(&self.config_file)
     }
 
+    /// As much of the config as can be read, the defaults for the rest: what is wrong with it is told.
+    pub(crate) fn config_as_far_as_it_can_be_read(&self) -> Config {
+        let text = fs::read_to_string(&self.config_file).unwrap_or_else(|error| {
+            output::warning(&format!("{} cannot be read: {error}; the defaults are taken", self.config_file.display()));
+            String::new()
+        });
+        let (config, problems) = Config::parse_leniently(&self.config_file, &text);
+        for problem in &problems {
+            output::warning(&format!("{problem}; the default is taken"));
+        }
+        config
+    }
+
     /// A command of ours for this home, to paste: `--home` is there when it is needed.
     pub(crate) fn command(&self, words: &[&str]) -> ShellCommand {
         let mut argv = vec![program()];
@@ -112,22 +152,12 @@ impl Home {
 
     /// Makes the directory if it is missing and keeps every other `up`, `cert` and `trust` out until it is dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<HomeLock> {
-        files::create_dir(&self.root, files::PRIVATE_DIR)?;
-        let path = self.root.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).read(true).open(&path);
-        let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let mut file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(&path).unwrap_or_default();
-                bail!(
-                    "{} is being changed by another portcullis (pid {}): wait until it is done",
-                    self.root.display(),
-                    pid.trim()
-                );
-            }
+            Err(TryLockError::WouldBlock) => bail!("{}: wait until it is done", self.held()),
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                return Err(error).with_context(|| format!("cannot lock {}", self.root.display()));
             }
         }
         // For the message above; a torn pid there harms nobody.
@@ -135,23 +165,51 @@ impl Home {
         Ok(HomeLock(file))
     }
 
-    /// Refuses a home that others could have written to.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let policy = self.policy_file();
-        let pki = self.root.join("pki");
-        let trust = self.trust().root;
-        let mut problems = Vec::new();
-        for path in [&self.root, &self.config_file, &policy, &pki, &trust] {
-            let Ok(metadata) = fs::metadata(path) else { continue };
-            if let Some(fault) = permissions::check_not_writable(path, &metadata, geteuid().as_raw()) {
-                let finding = Finding::new(path, Severity::Fatal, fault);
-                problems.push(format!("\n  {finding}\n  fix: {}", finding.fix()));
+    /// The same for a command that only takes something away, and does so in one write: it waits for a while, and goes on
+    /// without.
+    pub(crate) fn lock_for_a_while(&self) -> Option<HomeLock> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.lock() {
+                Ok(lock) => return Some(lock),
+                Err(error) if Instant::now() >= deadline => {
+                    output::warning(&format!("{error:#}; going on all the same"));
+                    return None;
+                }
+                Err(_) => std::thread::sleep(LOCK_PATIENCE / 50),
             }
         }
-        if !problems.is_empty() {
-            bail!("this home is not safe to use:{}", problems.concat());
-        }
-        Ok(())
+    }
+
+    fn lock_file(&self) -> anyhow::Result<File> {
+        files::create_dir(&self.root, files::PRIVATE_DIR)?;
+        let path = self.root.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).read(true).open(&path);
+        file.with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    fn held(&self) -> String {
+        let pid = fs::read_to_string(self.root.join("lock")).unwrap_or_default();
+        format!("{} is being changed by another portcullis (pid {})", self.root.display(), pid.trim())
+    }
+
+    /// Refuses a home that others could have written to.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        refuse(&self.unsafe_places())
+    }
+
+    /// What others could have written to, with the sentence about it.
+    fn unsafe_places(&self) -> Vec<(PathBuf, String)> {
+        let places =
+            [self.root.clone(), self.config_file.clone(), self.policy_file(), self.root.join("pki"), self.trust().root];
+        let fault = |path: PathBuf| {
+            let metadata = fs::metadata(&path).ok()?;
+            let fault = permissions::check_not_writable(&path, &metadata, geteuid().as_raw())?;
+            let finding = Finding::new(&path, Severity::Fatal, fault);
+            let problem = format!("\n  {finding}\n  fix: {}", finding.fix());
+            Some((path, problem))
+        };
+        places.into_iter().filter_map(fault).collect()
     }
 
     /// As root on somebody else's home: go on as that user, so that nothing is left there that they cannot read. Must
@@ -170,6 +228,11 @@ impl Home {
         debug_assert!(geteuid() == uid && getegid() == gid);
         Ok(())
     }
+}
+
+fn refuse(unsafe_places: &[(PathBuf, String)]) -> anyhow::Result<()> {
+    let problems: String = unsafe_places.iter().map(|(_, problem)| problem.as_str()).collect();
+    if problems.is_empty() { Ok(()) } else { bail!("this home is not safe to use:{problems}") }
 }
 
 /// Reads a config file; what is wrong in it is wrong usage.

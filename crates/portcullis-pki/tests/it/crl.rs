@@ -151,8 +151,8 @@ fn what_is_forgiven_is_gone_from_both_and_nothing_else_is() {
     let (deny, state) = (home.trust().deny_file(), home.state());
     fs::write(&deny, format!("# by hand\n{one} # lost\n{two}\nnonsense\n")).unwrap();
     let (files, _) = home.trust().read();
-    assert!(state.remember(&files.deny, []).unwrap());
-    assert!(!state.remember(&files.deny, []).unwrap(), "nothing new");
+    assert!(state.remember(&state.lock().unwrap(), &files.deny, []).unwrap());
+    assert!(!state.remember(&state.lock().unwrap(), &files.deny, []).unwrap(), "nothing new");
     forgive(&home.trust(), &state, &one.to_string()).unwrap();
     assert_eq!(lines(&deny), ["# by hand".to_owned(), two.to_string(), "nonsense".to_owned()]);
     assert_eq!(lines(&state.deny_file()), [two.to_string()]);
@@ -172,7 +172,7 @@ fn a_list_can_be_forgiven() {
     let (files, _) = home.trust().read();
     let ca_key = home.ca.certificate().facts().key_hash;
     let state = home.state();
-    assert!(state.remember(&[], [(ca_key, &files.crls[0].list)]).unwrap());
+    assert!(state.remember(&state.lock().unwrap(), &[], [(ca_key, &files.crls[0].list)]).unwrap());
     assert!(state.read().0.crls.contains_key(&ca_key));
     assert!(matches!(forgive(&home.trust(), &state, "crl:other"), Err(PkiError::NothingToForgive { .. })));
     forgive(&home.trust(), &state, "crl:clients").unwrap();
@@ -192,7 +192,7 @@ fn many_remember_at_once() {
             let state = &state;
             scope.spawn(move || {
                 for entry in chunk {
-                    state.remember(std::slice::from_ref(entry), []).unwrap();
+                    state.remember(&state.lock().unwrap(), std::slice::from_ref(entry), []).unwrap();
                 }
             });
         }

@@ -2,7 +2,9 @@
 
 use portcullis_certs::Fingerprint;
 use portcullis_certs::trust_dir::{DenyRule, TrustDir};
-use portcullis_pki::{Authority, AuthorityKind, ClientRequest, Issued, KeyAlgorithm, PkiError, issue_client, revoke};
+use portcullis_pki::{
+    Authority, AuthorityKind, ClientRequest, Issued, KeyAlgorithm, PkiError, cut_off, issue_client, revoke,
+};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
@@ -91,4 +93,26 @@ fn the_authority_itself_is_not_a_client() {
     let home = Home::new();
     let name = home.ca.journal().unwrap().entries[0].name.clone();
     assert!(home.revoke(&name).is_err());
+}
+
+/// A line that cannot be read may be one more certificate of that name: whoever revokes must know.
+#[test]
+fn what_the_journal_may_hide_is_told() {
+    let home = Home::new();
+    let (first, second) = (home.client("ci-7", 90), home.client("ci-7", 90));
+    let path = home.dir.path().join("ca/issued.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let damaged = text.replace(&second.entry().serial.to_string(), "what is this");
+    std::fs::write(&path, damaged).unwrap();
+    let journal = home.ca.journal().unwrap();
+    let done = |target: &str| revoke(&journal, &home.trust(), target, "", home.now).unwrap();
+    let by_name = done("ci-7");
+    assert_eq!((by_name.denied, by_name.unread), (vec![first.entry().fingerprint], vec![3]));
+    assert_eq!(done("ci-7").unread, [3], "also the second time");
+    assert_eq!(done(&second.entry().fingerprint.to_string()).unread, [0; 0]);
+    assert_eq!(done(&first.entry().serial.to_string()).unread, [0; 0]);
+    let unknown = revoke(&journal, &home.trust(), &second.entry().serial.to_string(), "", home.now).unwrap_err();
+    assert!(unknown.to_string().contains("cannot be read") && unknown.to_string().contains(": 3 "), "{unknown}");
+    // By date it needs no line of the journal, nor the name in one.
+    cut_off(&journal, &home.trust(), ("ci-8", home.now), "", home.now).unwrap();
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use portcullis_certs::Certificate;
 use portcullis_certs::trust_dir::TrustDir;
 use portcullis_pki::trust::{Added, Role, TrustRole, add, list, remove};
 use portcullis_pki::{AuthorityKind, PkiError};
-use portcullis_testkit::pki::{Authority, LeafSpec, openssl, recipe_shaped};
+use portcullis_testkit::pki::{Authority, LeafSpec, Pair, openssl, recipe_shaped};
 use portcullis_tls::CaFault;
 use tempfile::TempDir;
 
@@ -200,8 +201,10 @@ fn removing_takes_away_that_name_only() {
         let file = fixture.file(name, recipe_shaped(name).cert_pem());
         fixture.add(&file, TrustRole::Pin, None).unwrap();
     }
+    let remove = |trust: &_, name| remove(trust, name, now());
     let removed = remove(&fixture.trust, "alice").unwrap();
-    assert_eq!(removed, [fixture.trust.root.join("pins/alice.crt")]);
+    assert_eq!(removed.paths, [fixture.trust.root.join("pins/alice.crt")]);
+    assert_eq!(removed.still_let_in, []);
     assert_eq!(names(&fixture.trust.pins_dir()), ["bob.crt"]);
     for wrong in ["alice", "Bob", "../pins/bob", ""] {
         let error = remove(&fixture.trust, wrong).unwrap_err().to_string();
@@ -211,4 +214,21 @@ fn removing_takes_away_that_name_only() {
     fs::write(fixture.trust.root.join("pins/bad.crt"), "garbage").unwrap();
     remove(&fixture.trust, "bad").unwrap();
     assert_eq!(names(&fixture.trust.pins_dir()), ["bob.crt"]);
+}
+
+/// A pin has its own rights only; without it a CA's client has the CA's.
+#[test]
+fn who_is_let_in_all_the_same_is_told() {
+    let fixture = Fixture::new();
+    let ca = Authority::new("a CA");
+    let [narrow, denied] = ["narrow", "denied"].map(|name| ca.client(name));
+    fixture.add(&fixture.file("hosts", ca.cert_pem()), TrustRole::Ca, None).unwrap();
+    for (name, pair) in [("narrow", &narrow), ("denied", &denied)] {
+        fixture.add(&fixture.file(name, pair.cert_pem()), TrustRole::Pin, None).unwrap();
+    }
+    let fingerprint = |pair: &Pair| Certificate::from_der(pair.cert_der().to_vec().into()).unwrap().fingerprint();
+    fs::write(fixture.trust.deny_file(), format!("{}\n", fingerprint(&denied))).unwrap();
+    let removed = remove(&fixture.trust, "narrow", now()).unwrap();
+    assert_eq!(removed.still_let_in, [(fingerprint(&narrow), "hosts".to_owned())]);
+    assert_eq!(remove(&fixture.trust, "denied", now()).unwrap().still_let_in, []);
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use portcullis_certs::state_dir::{SeenCrl, State, StateDir};
 use portcullis_certs::trust_dir::{DenyEntry, DenyRule, TrustDir, TrustFiles};
-use portcullis_certs::{Certificate, Finding, Fingerprint, Fix, PrivateKey, Severity, ShellCommand, pem, permissions};
+use portcullis_certs::{
+    Certificate, Finding, Fingerprint, Fix, PrivateKey, RevocationList, Severity, ShellCommand, pem, permissions,
+};
 use portcullis_tls::{CaRejected, CrlFault, ServerTls, TrustStore};
 use time::OffsetDateTime;
 
@@ -38,6 +40,14 @@ pub(super) struct Files {
     mode: Mode,
 }
 
+/// What the files were when they were looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    files: Stamps,
+    /// Of what we write ourselves.
+    state: Stamps,
+}
+
 /// Files in which nothing is wrong that keeps them from being in force.
 pub(super) struct Loaded {
     pub(super) tls: ServerTls,
@@ -47,6 +57,13 @@ pub(super) struct Loaded {
     pub(super) warnings: Vec<Problem>,
     /// The CAs of which a revocation list is remembered, by the SHA-256 of their keys.
     pub(super) seen_crls: HashSet<Fingerprint>,
+}
+
+impl Seen {
+    /// Our own writing is no change that anybody else made.
+    pub(super) fn take_own_writing(&mut self, files: &Files) {
+        self.state = files.state_stamps();
+    }
 }
 
 impl Files {
@@ -62,30 +79,44 @@ impl Files {
         }
     }
 
-    pub(super) fn stamps(&self) -> Stamps {
+    /// What is there now, as far as it can be told without reading.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { files: self.stamps(), state: self.state_stamps() }
+    }
+
+    fn stamps(&self) -> Stamps {
         let deny = self.trust.deny_file();
         let (cas, pins, crls) = (self.trust.cas_dir(), self.trust.pins_dir(), self.trust.crls_dir());
         Stamps::of(&[&self.certificate, &self.key, &self.policy, &self.config, &deny], &[&cas, &pins, &crls])
     }
 
     /// Of what we write ourselves, and `trust forgive` beside us.
-    pub(super) fn state_stamps(&self) -> Stamps {
-        Stamps::of(&[&self.state.deny_file(), &self.state.crls_file()], &[])
+    fn state_stamps(&self) -> Stamps {
+        let state = &self.state;
+        Stamps::of(&[&state.deny_file(), &state.crls_file(), &state.forgiven_file()], &[])
     }
 
     /// What can be read of the trust directory, whatever is wrong with the rest, and what was ever denied.
     pub(super) fn read_trust(&self) -> TrustFiles {
         let mut files = self.trust.read().0;
-        self.add_remembered(&mut files, &self.state.read().0);
+        self.add_remembered(&mut files, &self.state.read().0, &[]);
         files
     }
 
-    /// Writes down what is denied and which lists are in force, so that a `trust/` of an earlier day un-revokes nobody.
-    /// The deny list is read again: what was taken out in the meantime must not come back.
-    /// `unwritten`: what is in force although no file may have it.
-    pub(super) fn remember(&self, trust: &TrustStore, unwritten: &[DenyEntry]) -> io::Result<bool> {
-        let deny = [self.trust.read().0.deny.as_slice(), unwritten].concat();
-        self.state.remember(&deny, trust.crls().map(|crl| (crl.ca_key, &crl.list)))
+    /// Writes down what is denied and which lists are in force, so that a `trust/` of an earlier day un-revokes nobody; and
+    /// `lines`, which are in force although no file may have them. Nothing where the files are not those that were
+    /// loaded, `seen`: somebody has forgiven something since, and it must not come back.
+    pub(super) fn remember(&self, trust: &TrustStore, lines: &[DenyEntry], seen: &Seen) -> io::Result<bool> {
+        let crls = || trust.crls().map(|crl| (crl.ca_key, &crl.list));
+        let state = self.state.read().0;
+        let mut deny = self.trust.read().0.deny;
+        deny.extend(lines.iter().filter(|entry| !state.forgiven.contains(&entry.rule)).cloned());
+        if state.knows(&deny, crls()) {
+            return Ok(false);
+        }
+        let lock = self.state.lock()?;
+        // Under the lock, so that what was read until now still holds.
+        if self.seen() == *seen { self.state.remember(&lock, &deny, crls()) } else { Ok(false) }
     }
 
     /// What to tell when it cannot be written down.
@@ -97,10 +128,13 @@ impl Files {
         )
     }
 
-    /// Adds the lines that are gone from the deny list; returns what to tell about them.
-    fn add_remembered(&self, files: &mut TrustFiles, state: &State) -> Vec<Problem> {
+    /// Adds the lines that are gone from the deny list, also from what is remembered of it, and were not forgiven; returns
+    /// what to tell about them.
+    fn add_remembered(&self, files: &mut TrustFiles, state: &State, earlier: &[DenyEntry]) -> Vec<Problem> {
         let mut told: HashSet<DenyRule> = files.deny.iter().map(|entry| entry.rule.clone()).collect();
-        let gone: Vec<&DenyEntry> = state.deny.iter().filter(|entry| told.insert(entry.rule.clone())).collect();
+        let earlier = earlier.iter().filter(|entry| !state.forgiven.contains(&entry.rule));
+        let gone: Vec<&DenyEntry> =
+            state.deny.iter().chain(earlier).filter(|entry| told.insert(entry.rule.clone())).collect();
         let mut warnings: Vec<Problem> = gone.iter().take(MAX_TOLD).map(|entry| self.gone(&entry.rule)).collect();
         if gone.len() > MAX_TOLD {
             let message = format!("and {} more lines are gone from the deny list", gone.len() - MAX_TOLD);
@@ -111,32 +145,50 @@ impl Files {
     }
 
     fn gone(&self, rule: &DenyRule) -> Problem {
-        let forgive = ShellCommand::new(["portcullis".to_owned(), "trust".into(), "forgive".into(), rule.to_string()]);
+        let forgive = forgive(&rule.to_string());
         let message =
             format!("the line {rule} is gone from the deny list; it stays denied, unless you type: {forgive}");
         Problem::new(&self.trust.deny_file(), message)
     }
 
-    /// CAs whose newest list is older than one that was in force once, or not there.
-    fn older_than_seen(&self, store: &TrustStore, state: &State) -> Vec<Problem> {
+    /// CAs whose newest list is older than one that was in force once, or not there; and those of which nobody can tell
+    /// which list is the newest.
+    fn doubtful_lists(&self, store: &TrustStore, state: &State) -> Vec<Problem> {
         let mut told = HashSet::new();
         let mut warnings = Vec::new();
         for (ca, key) in store.ca_keys().filter(|(_, key)| told.insert(*key)) {
-            let Some(seen) = state.crls.get(&key) else { continue };
-            let list = store.crls().find(|crl| crl.ca_key == key).map(|crl| &crl.list);
-            if list.is_none_or(|list| seen.is_newer_than(list)) {
-                warnings.push(self.older_list(ca, seen, list.is_some()));
+            let lists: Vec<&RevocationList> =
+                store.crls().filter(|crl| crl.ca_key == key).map(|crl| &crl.list).collect();
+            let is_in_order =
+                |seen: &SeenCrl| lists.iter().any(|list| seen.is_older_than(list) || seen.is_that_of(list));
+            match (state.crls.get(&key), lists.as_slice()) {
+                (_, [one, other, ..]) => warnings.push(self.disagreement(ca, &SeenCrl::of(one), other)),
+                (Some(seen), []) => warnings.push(self.older_list(ca, seen, "none is there now")),
+                (Some(seen), [list]) if seen.is_newer_than(list) => {
+                    warnings.push(self.older_list(ca, seen, "an older one is there now"));
+                }
+                (Some(seen), [list]) if !is_in_order(seen) => warnings.push(self.disagreement(ca, seen, list)),
+                (Some(_) | None, [_] | []) => {}
             }
         }
         warnings
     }
 
-    fn older_list(&self, ca: &str, seen: &SeenCrl, is_there: bool) -> Problem {
-        let number = seen.number.as_ref().map(|number| format!(" number {number}")).unwrap_or_default();
-        let what = if is_there { "an older one is there now" } else { "none is there now" };
+    fn disagreement(&self, ca: &str, one: &SeenCrl, other: &RevocationList) -> Problem {
         let message = format!(
-            "the CA {ca} had the revocation list{number} of {}, and {what}: get the newest, or type: portcullis trust forgive crl:{ca}",
-            seen.this_update.date()
+            "the CA {ca} has the revocation lists {} and {}, and number and date disagree about which is the newer one: while this server runs, what either of them names is revoked. If the CA began to count anew, type: {}",
+            edition(one),
+            edition(&SeenCrl::of(other)),
+            forgive(&format!("crl:{ca}"))
+        );
+        Problem::new(&self.trust.crls_dir(), message)
+    }
+
+    fn older_list(&self, ca: &str, seen: &SeenCrl, now: &str) -> Problem {
+        let message = format!(
+            "the CA {ca} had the revocation list {}, and {now}: get the newest, or type: {}",
+            edition(seen),
+            forgive(&format!("crl:{ca}"))
         );
         Problem::new(&self.trust.crls_dir(), message)
     }
@@ -151,13 +203,12 @@ impl Files {
         let mode = self.load_mode(&mut problems);
         let cas = policy.as_ref().map(|policy| policy.cas().clone()).unwrap_or_default();
         let (mut files, findings) = self.trust.read();
-        let (mut state, of_state) = self.state.read();
-        state.deny.extend_from_slice(earlier);
-        warnings.extend(self.add_remembered(&mut files, &state));
+        let (state, of_state) = self.state.read();
+        warnings.extend(self.add_remembered(&mut files, &state, earlier));
         let findings = findings.into_iter().chain(of_state).collect();
         self.check_trust(&files, findings, &mut problems, &mut warnings);
         let trust = self.build_trust(&files, &cas, now, &mut problems, &mut warnings);
-        warnings.extend(self.older_than_seen(&trust, &state));
+        warnings.extend(self.doubtful_lists(&trust, &state));
         let checked = policy.as_ref().map(|policy| policy.check(&self.policy, &trust));
         match checked.transpose() {
             Ok(found) => warnings.extend(found.into_iter().flatten()),
@@ -204,7 +255,12 @@ impl Files {
     ) {
         let trust = &self.trust;
         let own = [trust.root.clone(), trust.cas_dir(), trust.pins_dir(), trust.crls_dir(), trust.deny_file()];
-        let own = own.into_iter().chain([self.state.root().to_owned(), self.state.deny_file(), self.state.crls_file()]);
+        let own = own.into_iter().chain([
+            self.state.root().to_owned(),
+            self.state.deny_file(),
+            self.state.crls_file(),
+            self.state.forgiven_file(),
+        ]);
         let own: Vec<PathBuf> = own.collect();
         let cas = files.cas.iter().map(|ca| &ca.path);
         let others = files.pins.iter().map(|pin| &pin.path).chain(files.crls.iter().map(|crl| &crl.path));
@@ -242,7 +298,8 @@ impl Files {
         for crl in rejected {
             // A CA that is trusted no longer lets nobody in: to remove it is a restriction, which its list must not hold back.
             let is_idle = matches!(crl.fault, CrlFault::NoCa { .. });
-            let message = format!("revocation list does not count: {}", crl.fault);
+            let what = if is_idle { "revocation list of another CA" } else { "revocation list does not count" };
+            let message = format!("{what}: {}", crl.fault);
             let problem = Problem { path: crl.path, line: crl.line.map(|line| line as usize), message };
             if is_idle { &mut *warnings } else { &mut *problems }.push(problem);
         }
@@ -280,6 +337,16 @@ impl Files {
         }
         None
     }
+}
+
+fn forgive(entry: &str) -> ShellCommand {
+    ShellCommand::new(["portcullis", "trust", "forgive", entry])
+}
+
+/// A list as its CA's operator knows it.
+fn edition(seen: &SeenCrl) -> String {
+    let number = seen.number.as_ref().map(|number| format!("number {number} ")).unwrap_or_default();
+    format!("{number}of {}", seen.this_update.date())
 }
 
 /// The text of a file of bounded size.
@@ -323,4 +390,35 @@ fn problem(finding: &Finding) -> Problem {
 
 fn reasons(ca: &CaRejected) -> String {
     ca.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_certs::state_dir::without_rule;
+
+    /// Between the loading of a generation and its being written down somebody takes a denial back.
+    #[test]
+    fn what_is_forgiven_meanwhile_is_not_remembered_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let config = Config::parse(&home.path().join("config.toml"), "").expect("all defaults");
+        let files = Files::of(&config);
+        let line = format!("sha256:{}", "ab".repeat(32));
+        fs::create_dir(&config.trust).expect("made");
+        fs::write(files.trust.deny_file(), &line).expect("written");
+        let (store, _) = TrustStore::build(&TrustFiles::default(), OffsetDateTime::UNIX_EPOCH);
+        let (seen, deny) = (files.seen(), files.read_trust().deny);
+        let lock = files.state.lock().expect("locked");
+        without_rule(&files.trust.deny_file(), &deny[0].rule).expect("taken out");
+        files.state.forget_deny(&lock, &deny[0].rule).expect("forgiven");
+        drop(lock);
+        for seen in [seen, files.seen()] {
+            assert!(!files.remember(&store, &deny, &seen).expect("nothing to write"));
+            assert!(files.read_trust().deny.is_empty());
+        }
+        // Denied again, it counts again.
+        fs::write(files.trust.deny_file(), &line).expect("written");
+        assert!(files.remember(&store, &[], &files.seen()).expect("written"));
+        assert!(files.state.read().0.forgiven.is_empty());
+    }
 }

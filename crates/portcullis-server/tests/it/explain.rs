@@ -1,7 +1,7 @@
 //! `client_auth = "explain"`: whoever is not let in is told why, in an answer, and gets nothing else.
 
 use portcullis_certs::Certificate;
-use portcullis_testkit::pki::{Authority, LeafSpec, Pair, recipe_shaped, self_signed_client};
+use portcullis_testkit::pki::{Authority, KeyAlg, LeafSpec, Pair, recipe_shaped, self_signed_client};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -120,15 +120,34 @@ async fn a_ca_that_is_not_trusted() {
             "was sent with the certificates of its issuers, and they lead to no CA that is trusted here; {ANOTHER}"
         ),
     );
-    let again = Authority::new("client CA").client("eve");
-    let message = refused(&site, Some(&again), "unknown-ca").await;
-    same(
-        &message,
-        &again,
-        &format!(
-            "was signed by another key than that of the CA CN=client CA here: the CA was made anew, or it is another of that name; {ANOTHER}"
-        ),
-    );
+}
+
+/// No names of CAs are sent in this mode: whoever tries one after the other shall not be told which it is.
+#[tokio::test]
+async fn a_ca_of_the_name_of_one_that_is_trusted() {
+    let site = explaining().serve().await;
+    let of_another_kind = LeafSpec { alg: KeyAlg::P384, ..LeafSpec::authority("client CA") };
+    for namesake in [Authority::new("client CA"), Authority::from_spec(&of_another_kind)] {
+        let eve = namesake.client("eve");
+        let message = refused(&site, Some(&eve), "issuer-not-sent").await;
+        same(
+            &message,
+            &eve,
+            &format!(
+                "was issued by CN=client CA, which is no CA that is trusted here and whose certificate was not sent; if that is an intermediate CA, append its certificate: cat intermediate.crt >> client.cert; else {ANOTHER}"
+            ),
+        );
+        // Who runs the registry is told.
+        let lines = log::with("fingerprint", &certificate(&eve).fingerprint().to_string());
+        let reason = lines.first().expect("a line").get("reason").to_owned();
+        assert!(reason.contains("another key than that of the CA"), "{reason}");
+    }
+    // It names itself, and another key signed it.
+    for name in ["client CA", "no CA here"] {
+        let own = Authority::new(name).client(name);
+        let message = refused(&site, Some(&own), "self-signed").await;
+        same(&message, &own, &format!("is self-signed and not pinned here; {PIN}"));
+    }
 }
 
 #[tokio::test]

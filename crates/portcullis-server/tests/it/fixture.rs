@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_oci::{Algorithm, Digest};
 use portcullis_server::{Config, Handle, Problem, Server, ServerError};
-use portcullis_testkit::pki::{Authority, CrlSpec, Pair, recipe_shaped, write_file};
+use portcullis_testkit::pki::{Authority, BasicConstraints, CrlSpec, LeafSpec, Pair, write_file};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -68,7 +68,7 @@ impl Home {
         let server = server_ca.server(&["registry.test"], &[[127, 0, 0, 1].into()]);
         let home = Self {
             admin: client_ca.client("admin"),
-            alice: recipe_shaped("alice"),
+            alice: alice(),
             server_ca,
             client_ca,
             root,
@@ -165,6 +165,17 @@ impl Home {
         }));
         Site { home: self, address, handle, stop: Some(stop), running }
     }
+}
+
+/// As the Docker page's recipe makes it, for longer: of its 30 days the last 30 are told as a warning.
+fn alice() -> Pair {
+    Pair::self_signed(&LeafSpec {
+        not_after: time::OffsetDateTime::now_utc() + time::Duration::days(90),
+        is_ca: BasicConstraints::Ca,
+        client_auth: false,
+        key_usages: vec![],
+        ..LeafSpec::client("alice")
+    })
 }
 
 impl Site {

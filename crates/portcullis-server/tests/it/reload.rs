@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use portcullis_testkit::image::random_bytes;
-use portcullis_testkit::pki::{KeyAlg, twin};
+use portcullis_testkit::pki::{Authority, KeyAlg, recipe_shaped, twin};
 
 use crate::client::{Client, Protocol, empty, request, stream};
 use crate::fixture::{Home, Site, fingerprint, sha256, within};
@@ -243,7 +243,8 @@ async fn a_broken_generation_is_refused_whole() {
     let site = Site::start().await;
     let conn = site.admin().http1().await;
     site.home.write_policy("[[rule]]\nca = 5\n");
-    site.home.remove_pin("alice");
+    let new = recipe_shaped("new");
+    site.home.add_pin("new", &new);
     let problems = site.handle.reload().expect_err("broken");
     assert!(
         problems.iter().any(|problem| problem.path.ends_with("policy.toml") && problem.line == Some(2)),
@@ -252,12 +253,54 @@ async fn a_broken_generation_is_refused_whole() {
     // The old policy and the old trust are both in force.
     conn.start_upload("team/app").await;
     site.alice().http1().await.get("/v2/").await.expect(200);
+    assert!(site.client(&new).refusal().await.contains("UnknownCA"));
     fs::remove_file(site.home.path("policy.toml")).unwrap();
     assert!(site.handle.reload().is_err());
     conn.start_upload("team/app").await;
     site.home.write_policy(PULL_ONLY);
     assert!(site.handle.reload().unwrap() > 1);
     conn.post("/v2/team/app/blobs/uploads/", "").await.expect_error(403, "DENIED");
+}
+
+/// To trust somebody no longer is a restriction: nothing else that is wrong holds it back.
+#[tokio::test]
+async fn what_is_gone_is_out_although_all_else_is_broken() {
+    let home = Home::new();
+    let other = Authority::new("other CA");
+    other.pair.write_crt(&home.path("trust/cas"), "other");
+    let [one, narrow, bob] = [other.client("one"), home.client_ca.client("narrow"), recipe_shaped("bob")];
+    home.add_pin("narrow", &narrow);
+    home.add_pin("bob", &bob);
+    let site = home.serve().await;
+    let mut open = Vec::new();
+    for (pair, protocol) in [&site.home.alice, &one, &narrow].into_iter().zip([BOTH[0], BOTH[1], BOTH[0]]) {
+        let conn = site.client(pair).connect(protocol).await;
+        conn.get("/v2/").await.expect(200);
+        open.push(conn);
+    }
+    site.home.write_policy("[[rule]\n");
+    fs::write(site.home.path("trust/cas/garbage.crt"), "garbage").unwrap();
+    site.home.remove_pin("alice");
+    // Its CA is trusted: without its pin it would have more rights than with it.
+    site.home.remove_pin("narrow");
+    fs::remove_file(site.home.path("trust/cas/other.crt")).unwrap();
+    site.handle.reload().expect_err("broken");
+    for conn in &mut open {
+        conn.get("/v2/").await.expect_error(401, "UNAUTHORIZED");
+        conn.closed().await;
+    }
+    for pair in [&site.home.alice, &one, &narrow] {
+        let refusal = site.client(pair).refusal().await;
+        assert!(refusal.contains("UnknownCA"), "{refusal}");
+    }
+    // A directory that is not there, or cannot be read, says nothing about what is gone.
+    fs::rename(site.home.path("trust/pins"), site.home.path("pins")).unwrap();
+    site.handle.reload().expect_err("broken");
+    fs::write(site.home.path("trust/pins"), "no directory").unwrap();
+    site.handle.reload().expect_err("broken");
+    for pair in [&bob, &site.home.admin] {
+        site.client(pair).http1().await.get("/v2/").await.expect(200);
+    }
 }
 
 /// New connections get the new certificate, open ones go on.

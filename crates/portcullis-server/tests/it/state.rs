@@ -89,6 +89,61 @@ async fn an_older_revocation_list_is_told() {
     assert_eq!(status(&socket).await.degraded, [""; 0]);
 }
 
+/// A CA that was set up anew under its old key counts from 1 again.
+#[tokio::test]
+async fn a_list_that_is_newer_by_its_date_alone_counts_beside_the_other() {
+    let home = home();
+    let [old, new] = ["old", "new"].map(|name| home.client_ca.client(name));
+    home.write_crl("clients", &CrlSpec::new(500, &[&old]));
+    let socket = home.path("run/admin.sock");
+    let site = home.serve().await;
+    let spec = CrlSpec::new(1, &[&new]);
+    site.home.write_crl("clients", &CrlSpec { this_update: spec.this_update + time::Duration::MINUTE, ..spec });
+    site.reload();
+    is_out(&site, &old).await;
+    is_out(&site, &new).await;
+    let told = status(&socket).await.degraded;
+    assert!(told.iter().any(|line| line.contains("disagree") && line.contains("forgive crl:clients")), "{told:?}");
+    let state = StateDir::new(site.home.path("state"));
+    let key = Certificate::from_der(site.home.client_ca.cert_der().to_vec().into()).unwrap().facts().key_hash;
+    assert!(state.forget_crl(&state.lock().unwrap(), key).unwrap());
+    site.reload();
+    is_in(&site, &old).await;
+    is_out(&site, &new).await;
+    assert_eq!(status(&socket).await.degraded, [""; 0]);
+}
+
+/// `trust forgive` is the only way back, also for who can write both files.
+#[tokio::test]
+async fn a_line_that_was_taken_out_by_hand_everywhere_stays_denied() {
+    let home = home();
+    let one = home.client_ca.client("one");
+    let (deny, copy, socket) = (home.path("trust/deny"), home.path("state/deny"), home.path("run/admin.sock"));
+    let line = format!("{}\n", fingerprint(&one));
+    write_file(&deny, line.as_bytes(), 0o644);
+    let site = home.serve().await;
+    let state = StateDir::new(site.home.path("state"));
+    for _ in 0..2 {
+        fs::write(&deny, "").unwrap();
+        fs::write(&copy, "").unwrap();
+        site.reload();
+        is_out(&site, &one).await;
+        let told = status(&socket).await.degraded;
+        let command = format!("portcullis trust forgive {}", fingerprint(&one));
+        assert!(told.iter().any(|line| line.contains(&command)), "{told:?}");
+        assert!(fs::read_to_string(&copy).unwrap().contains(&fingerprint(&one)), "remembered again");
+        let rule: portcullis_certs::trust_dir::DenyRule = fingerprint(&one).parse().unwrap();
+        assert!(state.forget_deny(&state.lock().unwrap(), &rule).unwrap());
+        site.reload();
+        is_in(&site, &one).await;
+        assert_eq!(status(&socket).await.degraded, [""; 0]);
+        // Denied again: what was forgiven once is not forgiven for good.
+        fs::write(&deny, &line).unwrap();
+        site.reload();
+        is_out(&site, &one).await;
+    }
+}
+
 /// Kubernetes: everything is mounted read-only. The registry works, and lets go of nothing that it knows.
 #[tokio::test]
 async fn a_server_that_cannot_write_remembers_while_it_runs() {

@@ -1,5 +1,7 @@
 //! Why a certificate was refused, asked over the admin socket.
 
+use portcullis_certs::state_dir::StateDir;
+use portcullis_certs::trust_dir::DenyRule;
 use portcullis_certs::{Certificate, Fingerprint};
 use portcullis_server::{Why, admin};
 use portcullis_testkit::pki::{LeafSpec, Pair};
@@ -52,7 +54,9 @@ async fn each_reason_of_late_and_the_verdict_of_now() {
     // Let in again; what the policy denies it is a refusal too.
     std::fs::write(site.home.path("trust/deny"), "").unwrap();
     // As `trust forgive` does.
-    std::fs::remove_file(site.home.path("state/deny")).unwrap();
+    let state = StateDir::new(site.home.path("state"));
+    let rule = DenyRule::Certificate(fingerprint(&bob));
+    assert!(state.forget_deny(&state.lock().unwrap(), &rule).unwrap());
     site.home.write_policy("[[rule]]\nca = \"clients\"\nrepositories = [\"team/**\"]\nallow = [\"pull\"]\n");
     site.reload();
     site.client(&bob).http1().await.get("/v2/other/tags/list").await.expect_error(403, "DENIED");

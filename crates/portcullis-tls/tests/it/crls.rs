@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
+use portcullis_certs::trust_dir::TrustFiles;
 use portcullis_testkit::pki::{Authority, CrlSpec, KeyUse, LeafSpec, Pair, recipe_shaped};
-use portcullis_tls::{CrlFault, CrlPresence, CrlRule, Refusal, StaleCrl};
+use portcullis_tls::{CrlFault, CrlPresence, CrlRule, Refusal, StaleCrl, TrustStore};
 use rustls::AlertDescription;
 use time::Duration;
 
@@ -65,7 +66,7 @@ fn a_required_list_that_is_missing_refuses_that_ca_alone() {
     assert_eq!(verdict(&trust.and_crl(&list(1, &[])), &ROOT.client("a")), Ok(()));
 }
 
-/// An intermediate that only the peer knows cannot have a list here: its root's rule holds for it.
+/// Also of an intermediate that only the peer knows: its root's rule holds for it.
 #[test]
 fn a_required_list_is_required_of_every_issuer_of_the_path() {
     let leaf = ISSUING.client("a");
@@ -232,7 +233,8 @@ fn new_lists_count_although_all_else_is_refused() {
     let store = root().and_crl(&list(1, &[&one])).store();
     let namesake = Authority::new("root CA");
     let new = [crl(&list(2, &[&one, &two])), crl(&namesake.crl(&CrlSpec::new(9, &[])))];
-    let store = store.restricted_by(&[], &new);
+    let files = TrustFiles { crls: new.into(), ..TrustFiles::default() };
+    let store = store.restricted_by(&[], &files);
     for pair in [&one, &two] {
         assert_eq!(store.judge(&chain_of(&Offer::of(pair)), now()).map(|_| ()), revoked_by("root"));
     }
@@ -295,4 +297,109 @@ fn lists_over_which_a_ca_divides_its_revocations_are_refused() {
     assert_eq!(fault(&root().and_crl(&shard(AT)).and_crl(&shard("https://ca.test/shard/2"))), Some(divided.clone()));
     assert_eq!(fault(&root().and_crl(&list(1, &[])).and_crl(&shard(AT))), Some(divided));
     assert_eq!(fault(&root().and_crl(&shard(AT)).and_crl(&ROOT.crl(&CrlSpec { number: 2, ..at(AT) }))), None);
+}
+
+fn judge(store: &TrustStore, pair: &Pair) -> Result<(), Refusal> {
+    store.judge(&chain_of(&Offer::of(pair)), now()).map(|_| ())
+}
+
+/// The usual set-up: the root here, the intermediate in the clients' chains.
+#[test]
+fn the_list_of_an_intermediate_that_is_only_sent() {
+    let (bad, good) = (ISSUING.client("bad"), ISSUING.client("good"));
+    let list = ISSUING.crl(&CrlSpec::new(1, &[&bad]));
+    let trust = root().and_crl(&list);
+    let store = trust.store();
+    // The second time what was found of the signature is known.
+    for _ in 0..2 {
+        assert_eq!(judge(&store, &bad), revoked_by("CN=issuing CA"));
+        assert_eq!(judge(&store, &good), Ok(()));
+    }
+    for version in BOTH {
+        let outcome = shake(&server(&trust), Some(&Offer::of(&bad)), version);
+        assert_eq!(outcome.alert, Some(AlertDescription::CertificateRevoked));
+    }
+    assert_eq!(verdict(&trust.clone().and_rule("root", OFF), &bad), Ok(()));
+    // It is a list of that issuer: for those who must have one.
+    let required = root().and_crl(&list_of_root()).and_rule("root", REQUIRED);
+    assert_eq!(verdict(&required, &good), Err(Refusal::CrlMissing { ca: "root".to_owned() }));
+    assert_eq!(verdict(&required.and_crl(&list), &good), Ok(()));
+    let stale = ISSUING.crl(&CrlSpec::new(1, &[]).stale());
+    let current = root().and_crl(&stale).and_rule("root", CURRENT);
+    assert!(matches!(verdict(&current, &good), Err(Refusal::CrlStale { ca, .. }) if ca == "CN=issuing CA"));
+}
+
+fn list_of_root() -> String {
+    list(1, &[])
+}
+
+#[test]
+fn a_list_with_the_name_of_an_intermediate_that_another_key_signed() {
+    let bad = ISSUING.client("bad");
+    let namesake = Authority::new("issuing CA");
+    let usages = vec![KeyUse::KeyCertSign];
+    let spec = LeafSpec { key_usages: usages, ..LeafSpec::authority("quiet CA") };
+    let quiet = Authority { pair: ROOT.issue(&spec) };
+    assert_eq!(verdict(&root().and_crl(&namesake.crl(&CrlSpec::new(1, &[&bad]))), &bad), Ok(()));
+    // The same key, in a certificate that may not sign lists.
+    let loud = LeafSpec::authority("quiet CA");
+    let loud = Authority { pair: ROOT.pair.mint_for(&loud, quiet.pair.clone_key()) };
+    let client = quiet.client("a");
+    let trust = root().and_crl(&loud.crl(&CrlSpec::new(1, &[&client])));
+    assert_eq!(verdict(&trust, &client), Ok(()));
+}
+
+#[test]
+fn the_newest_list_of_an_intermediate_that_is_only_sent_counts() {
+    let (one, two) = (ISSUING.client("one"), ISSUING.client("two"));
+    let lists = [ISSUING.crl(&CrlSpec::new(1, &[&one])), ISSUING.crl(&CrlSpec::new(2, &[&two]))];
+    let trust = root().and_crl(&lists[0]).and_crl(&lists[1]);
+    assert_eq!((verdict(&trust, &one), verdict(&trust, &two)), (Ok(()), revoked_by("CN=issuing CA")));
+    // Also where all else of a change is refused.
+    let files = TrustFiles { crls: vec![crl(&lists[0])], ..TrustFiles::default() };
+    let store = root().store().restricted_by(&[], &files);
+    assert_eq!(judge(&store, &one), revoked_by("CN=issuing CA"));
+}
+
+/// The number `number`, made so many hours later than [`list`] makes its own.
+fn later(number: u64, hours: i64, revoked: &[&Pair]) -> String {
+    let spec = CrlSpec::new(number, revoked);
+    ROOT.crl(&CrlSpec { this_update: spec.this_update + Duration::hours(hours), ..spec })
+}
+
+/// A CA that was set up anew under its old key counts from 1 again: its list was passed over, and whoever it revoked stayed.
+#[test]
+fn lists_that_disagree_about_which_is_the_newer_count_both() {
+    let (one, two) = (ROOT.client("one"), ROOT.client("two"));
+    let (old, anew) = (later(500, -2, &[&one]), later(1, -1, &[&two]));
+    for lists in [[&old, &anew], [&anew, &old]] {
+        let trust = root().and_crl(lists[0]).and_crl(lists[1]);
+        assert_eq!((verdict(&trust, &one), verdict(&trust, &two)), (revoked_by("root"), revoked_by("root")));
+        let before = root().and_crl(lists[0]).store();
+        let (store, kept) = root().and_crl(lists[1]).store().keeping_crls_of(&before, |_| true);
+        assert_eq!(kept.len(), 1);
+        assert_eq!((judge(&store, &one), judge(&store, &two)), (revoked_by("root"), revoked_by("root")));
+        let files = TrustFiles { crls: vec![crl(lists[1])], ..TrustFiles::default() };
+        let store = before.restricted_by(&[], &files);
+        assert_eq!((judge(&store, &one), judge(&store, &two)), (revoked_by("root"), revoked_by("root")));
+    }
+    // One that both agree to be newer ends it; so does a forgiven memory.
+    let trust = root().and_crl(&old).and_crl(&anew).and_crl(&later(501, 0, &[]));
+    assert_eq!((verdict(&trust, &one), verdict(&trust, &two)), (Ok(()), Ok(())));
+    let before = root().and_crl(&old).store();
+    let (store, _) = root().and_crl(&anew).store().keeping_crls_of(&before, |_| false);
+    assert_eq!((judge(&store, &one), judge(&store, &two)), (Ok(()), revoked_by("root")));
+}
+
+#[test]
+fn lists_that_disagree_are_bounded() {
+    let clients: Vec<Pair> = (0..9).map(|n| ROOT.client(&format!("c{n}"))).collect();
+    let lists = clients.iter().zip(0..9).map(|(client, n)| later(100 - u64::try_from(n).unwrap(), n - 20, &[client]));
+    let lists: Vec<String> = lists.collect();
+    let with = |count: usize| lists[..count].iter().fold(root(), |trust, list| trust.and_crl(list)).store();
+    let store = with(8);
+    assert!(clients[..8].iter().all(|client| judge(&store, client) == revoked_by("root")));
+    let store = with(9);
+    assert_eq!(judge(&store, &clients[0]), Ok(()), "the one that was made first");
+    assert!(clients[1..].iter().all(|client| judge(&store, client) == revoked_by("root")));
 }

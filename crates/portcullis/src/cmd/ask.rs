@@ -1,8 +1,9 @@
 //! Speaking to the server that runs with a home.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use portcullis_server::Config;
 use portcullis_server::admin::{self, AdminError, Reloaded};
 
 use crate::home::Home;
@@ -28,7 +29,7 @@ fn answer<T>(question: impl Future<Output = T>) -> std::io::Result<T> {
 /// # Errors
 /// The server refused the files, with every problem; they are written all the same.
 pub(crate) fn put_in_force(home: &Home) -> anyhow::Result<String> {
-    match reloaded(home)? {
+    match reloaded(home.config()?.admin_socket.as_deref())? {
         Outcome::Said(text) => Ok(text),
         Outcome::Answered(Reloaded { generation, problems, .. }) if problems.is_empty() => {
             Ok(format!("in force: generation {generation}"))
@@ -40,12 +41,12 @@ pub(crate) fn put_in_force(home: &Home) -> anyhow::Result<String> {
     }
 }
 
-/// The same for the deny list, which is in force even when the rest of the files is refused.
+/// The same for a restriction, which is in force even when the rest of the files is refused.
 ///
 /// # Errors
-/// The deny list itself is not in force.
-pub(crate) fn put_deny_in_force(home: &Home) -> anyhow::Result<String> {
-    match reloaded(home)? {
+/// The restriction itself is not in force.
+pub(crate) fn put_restriction_in_force(config: &Config) -> anyhow::Result<String> {
+    match reloaded(config.admin_socket.as_deref())? {
         Outcome::Said(text) => Ok(text),
         Outcome::Answered(Reloaded { generation, problems, deny_in_force: true }) => {
             for problem in problems {
@@ -65,11 +66,11 @@ enum Outcome {
     Said(String),
 }
 
-fn reloaded(home: &Home) -> anyhow::Result<Outcome> {
-    let Some(socket) = home.config()?.admin_socket else {
+fn reloaded(socket: Option<&Path>) -> anyhow::Result<Outcome> {
+    let Some(socket) = socket else {
         return Ok(Outcome::Said("written; a running server sees it within a second".to_owned()));
     };
-    match answer(admin::reload(&socket))? {
+    match answer(admin::reload(socket))? {
         Ok(reloaded) => Ok(Outcome::Answered(reloaded)),
         Err(AdminError::NotRunning { .. }) => Ok(Outcome::Said("written; in force at the next start".to_owned())),
         Err(error) => Err(error).context("written, but perhaps not in force"),

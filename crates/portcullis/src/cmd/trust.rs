@@ -64,15 +64,22 @@ fn with_home(error: PkiError, home: &Home, args: &TrustAddArgs) -> anyhow::Error
 }
 
 fn remove(args: &TrustRemoveArgs) -> anyhow::Result<()> {
-    let home = Home::existing(args.home.home.as_deref())?;
-    let trust = TrustDir::new(home.config()?.trust);
-    let lock = home.lock()?;
-    let removed = trust::remove(&trust, &args.name)?;
+    let home = Home::existing_to_restrict(args.home.home.as_deref())?;
+    let config = home.config_as_far_as_it_can_be_read();
+    let trust = TrustDir::new(&config.trust);
+    let lock = home.lock_for_a_while();
+    let removed = trust::remove(&trust, &args.name, OffsetDateTime::now_utc())?;
     drop(lock);
-    for path in removed {
+    for path in removed.paths {
         output::line(&format!("no longer trusted: removed {}", path.display()));
     }
-    output::line(&ask::put_in_force(&home)?);
+    output::line(&ask::put_restriction_in_force(&config)?);
+    for (fingerprint, ca) in &removed.still_let_in {
+        let revoke = home.command(&["cert", "revoke", &fingerprint.to_string()]);
+        output::warning(&format!(
+            "the CA {ca}, which is trusted, issued this certificate: without its pin it has the rights of that CA's clients\n  keep it out: {revoke}"
+        ));
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Revocation and every other change of trust, in force while the registry runs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use portcullis_testkit::pki::{Authority, PairFiles, openssl};
@@ -62,6 +63,74 @@ fn revoking_needs_no_key_of_the_ca() {
     assert!(!is_let_in(&machine, &registry, &pair));
     fs::rename(&away, &key).unwrap();
     registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("already revoked").says("clients.crl");
+}
+
+/// A typo in the config, a file that others can write, upkeep that holds the home's lock: none of it is about whom to deny.
+#[test]
+fn revoking_waits_for_nothing_that_is_wrong_elsewhere() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    let (config, policy) = (registry.home().join("config.toml"), registry.home().join("policy.toml"));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("lisen = 5\n{text}")).unwrap();
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o664)).unwrap();
+    let lock = fs::File::options().write(true).open(registry.home().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let revoked = registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("in force");
+    revoked.says("lisen").says("chmod").says("being changed by another portcullis");
+    assert!(!is_let_in(&machine, &registry, &pair));
+    drop(lock);
+    // Where nothing of the config can be read, nor the server asked, the home's own trust directory is the one.
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&config, "= = =").unwrap();
+    registry.portcullis(&["cert", "revoke", "ci-7"]).ok().says("already revoked").says("config.toml:1");
+    // What others can write decides nothing, trust least of all.
+    fs::set_permissions(registry.home().join("trust"), fs::Permissions::from_mode(0o777)).unwrap();
+    registry.portcullis(&["cert", "revoke", "ci-7"]).fails().says("not safe to use").says("chmod");
+}
+
+/// What cannot be read of the journal may be a certificate of that name.
+#[test]
+fn a_revocation_that_may_not_be_whole_is_no_success() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let pair = registry.new_client("ci-7");
+    let journal = registry.home().join("pki/client-ca/issued.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, format!("{text}{{\"name\":\"ci-7\",#\n")).unwrap();
+    let damaged = text.lines().count() + 1;
+    let ran = registry.portcullis(&["cert", "revoke", "ci-7"]).exits(1).says("in force");
+    let ran = ran.says(&format!("cannot be read in line {damaged}")).says("cert revoke ci-7 --before ");
+    assert!(!is_let_in(&machine, &registry, &pair), "{ran}");
+    registry.portcullis(&["cert", "revoke", "ci-7", "--before", "2026-01-01T00:00:00Z"]).ok().says("revoked name:");
+}
+
+/// To trust somebody no longer is a restriction too; and a pin that a CA issued falls back on the CA's rights.
+#[test]
+fn a_pin_is_removed_although_everything_else_is_broken() {
+    skip_unless!(IP, NSENTER, CURL, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    let [narrow, broken] = ["narrow", "broken"].map(|name| registry.new_client(name));
+    for pair in [&narrow, &broken] {
+        let name = pair.cert.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let file = pair.cert.display().to_string();
+        registry.portcullis(&["trust", "add", &file, "--as", "pin", "--name", name]).ok().says("in force");
+    }
+    let print = openssl::fingerprint_of(&narrow.cert);
+    let removed = registry.portcullis(&["trust", "remove", "narrow"]).ok().says("in force").says("the CA clients");
+    removed.says(&format!("cert revoke {print}"));
+    assert!(is_let_in(&machine, &registry, &narrow), "with its CA's rights");
+    registry.portcullis(&["cert", "revoke", &print]).ok();
+    assert!(!is_let_in(&machine, &registry, &narrow));
+
+    fs::write(registry.home().join("policy.toml"), "[[rule]\n").unwrap();
+    registry.log_line(&["trust is not reloaded", "policy.toml:1"]);
+    registry.portcullis(&["trust", "remove", "broken"]).ok().says("in force").says("policy.toml:1");
+    assert!(!is_let_in(&machine, &registry, &broken));
 }
 
 #[test]
