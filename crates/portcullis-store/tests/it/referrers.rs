@@ -101,7 +101,7 @@ fn a_referrer_with_nulls_is_listed() {
 fn with_room(bytes: usize) -> (Fixture, Vec<Digest>) {
     let mut fixture = Fixture::new();
     fixture.store = None;
-    let options = StoreOptions { reserve: 0, cache_bytes: 2 * bytes, ..StoreOptions::default() };
+    let options = StoreOptions { reserve: 0, cache_bytes: 4 * bytes, ..StoreOptions::default() };
     fixture.store = Some(Store::open(fixture.directory.path(), &options).unwrap());
     let mut all: Vec<Digest> = (0..5)
         .map(|number| {
