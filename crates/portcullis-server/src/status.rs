@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_certs::{AltName, Visible};
+use portcullis_certs::{AltName, CertificateFacts, Visible};
 use portcullis_store::Store;
 use portcullis_tls::TrustedBy;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,8 @@ pub(crate) struct Inside {
     pub(crate) since: OffsetDateTime,
 }
 
-/// How long before its end an anchor of trust is warned of.
+/// How long before its end an anchor of trust is warned of at most; what lives shortly, as what `openssl req -x509`
+/// makes, in its last third.
 const ANCHOR_NOTICE: time::Duration = time::Duration::days(30);
 
 /// The answer to `status`. The keys are stable.
@@ -164,14 +165,20 @@ pub(crate) fn aging(generation: &Generation, now: OffsetDateTime) -> Vec<String>
         format!("the server's certificate ends on {end}: `portcullis maintain` renews it where the CA is")
     });
     let anchors = generation.tls.trust().certificates();
-    let anchors = anchors
-        .filter_map(|(anchor, certificate)| old_anchor(&anchor, certificate.facts().not_after, generation.since, now));
+    let anchors =
+        anchors.filter_map(|(anchor, certificate)| old_anchor(&anchor, certificate.facts(), generation.since, now));
     crls.chain(leaf).chain(anchors).collect()
 }
 
 /// One that had ended before it was loaded is among the warnings of the loading.
-fn old_anchor(anchor: &TrustedBy, end: OffsetDateTime, loaded: OffsetDateTime, now: OffsetDateTime) -> Option<String> {
-    if end <= loaded || end - now > ANCHOR_NOTICE {
+fn old_anchor(
+    anchor: &TrustedBy,
+    facts: &CertificateFacts,
+    loaded: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let end = facts.not_after;
+    if end <= loaded || end - now > notice(facts.not_before, end) {
         return None;
     }
     let (is, end) = (if end <= now { "has been out of date since" } else { "is good until" }, rfc3339(end));
@@ -194,6 +201,10 @@ fn old_crl(ca: &str, this_update: OffsetDateTime, next_update: OffsetDateTime, n
              another's is to be fetched"
         )
     })
+}
+
+fn notice(begin: OffsetDateTime, end: OffsetDateTime) -> time::Duration {
+    ANCHOR_NOTICE.min((end - begin) / 3)
 }
 
 fn is_in_last_third(begin: OffsetDateTime, end: OffsetDateTime, now: OffsetDateTime) -> bool {
@@ -263,13 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_is_told_of_in_its_last_month_and_after() {
-        let (anchor, loaded) = (TrustedBy::Ca("theirs".to_owned()), OffsetDateTime::UNIX_EPOCH);
-        let end = loaded + Duration::days(40);
-        let said = |now| old_anchor(&anchor, end, loaded, now);
-        assert_eq!(said(end - ANCHOR_NOTICE - Duration::SECOND), None);
-        assert!(said(end - ANCHOR_NOTICE).expect("told").starts_with("ca:theirs is good until 1970-02-10T00:00:00Z"));
-        assert!(said(end).expect("told").starts_with("ca:theirs has been out of date since 1970-02-10T00:00:00Z"));
-        assert_eq!(old_anchor(&anchor, loaded, loaded, end), None, "told when it was loaded");
+    fn an_anchor_is_told_of_in_its_last_month_and_in_a_short_lifes_last_third() {
+        let end = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(notice(end - Duration::days(3650), end), Duration::days(30));
+        assert_eq!(notice(end - Duration::days(90), end), Duration::days(30));
+        assert_eq!(notice(end - Duration::days(30), end), Duration::days(10));
     }
 }
