@@ -3,6 +3,8 @@
 //! What is garbage the store knows; here are the times, one collection after the other, and the report that people and
 //! scripts read.
 
+mod running;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use self::running::Running;
 use crate::config::{Config, Mode};
 use crate::error::Chain;
 use crate::generation::Generations;
@@ -324,6 +327,7 @@ impl Collector {
     }
 
     fn work(&self, report: GcReport, removal: Removal) {
+        let _running = Running(&self.state);
         let tell = |report: &GcReport| self.state().status.running = Some(report.clone());
         let begun = Instant::now();
         let report = run_collection(&self.store, report, removal, tell, || self.reason_to_stop(removal));

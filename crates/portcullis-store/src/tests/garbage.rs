@@ -4,6 +4,7 @@ mod held;
 mod limits;
 mod looks;
 mod misplaced;
+mod repair;
 mod untagged;
 
 use std::path::Path;

@@ -67,7 +67,8 @@ fn a_subject_that_is_pushed_brings_its_referrer_back() {
 fn so_does_one_that_is_pushed_without_a_tag() {
     let subject = image(b"config", &[LAYERS[0]]);
     let signature = referrer(&subject, LAYERS[1]);
-    for steps in 0..4 {
+    let (mut whole, mut gone) = (0, 0);
+    for steps in 0.. {
         let (bucket, store) = in_memory(GRACE, true);
         for blob in [b"config".as_slice(), LAYERS[1]] {
             push(&store, APP, blob);
@@ -75,7 +76,7 @@ fn so_does_one_that_is_pushed_without_a_tag() {
         store.put_manifest(&name(APP), &digest(&signature), &signature, &[]).unwrap();
         bucket.advance(GRACE * 2);
         let mut collection = store.collect(Removal::Real).unwrap();
-        assert!((0..steps).all(|_| collection.step().unwrap()));
+        let goes_on = (0..steps).all(|_| collection.step().unwrap());
         let there = is_there(&store, &signature);
         push(&store, APP, LAYERS[0]);
         push(&store, APP, b"config");
@@ -83,7 +84,16 @@ fn so_does_one_that_is_pushed_without_a_tag() {
         finish(collection);
         finish(store.collect(Removal::Real).unwrap());
         assert_eq!(is_there(&store, &signature), there, "after {steps} steps");
+        if there {
+            let layer = store.open_blob(&name(APP), &digest(LAYERS[1])).unwrap();
+            assert!(layer.is_some(), "after {steps} steps: its layer is lost");
+        }
+        (whole, gone) = (whole + usize::from(there), gone + usize::from(!there));
+        if !goes_on {
+            break;
+        }
     }
+    assert!(whole > 3 && gone > 0, "there {whole} times, gone {gone} times");
 }
 
 #[test]
