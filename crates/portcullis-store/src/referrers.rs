@@ -13,7 +13,7 @@ use portcullis_oci::{Content, Descriptor, Digest, Manifest, RepositoryName, mani
 use crate::error::StoreError;
 use crate::journal::{Change, Put};
 use crate::lru::Lru;
-use crate::store::{Inner, Store};
+use crate::store::{Inner, Store, lock};
 
 /// What an entry takes beside its texts, roughly, and each annotation beside its own.
 const ENTRY_BYTES: usize = 512;
@@ -212,8 +212,7 @@ impl Referrers {
     }
 
     fn turn(&self, repository: &RepositoryName) -> MutexGuard<'_, ()> {
-        let at = repository.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        self.turns[at % TURNS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turns, repository)
     }
 }
 

@@ -158,7 +158,7 @@ impl Store {
     /// the check nor the manifest, and take what that names. Who deletes a blob or a manifest waits too, for the same
     /// reason. Not to be asked for twice in one thread, and nothing is to be deleted while it is held.
     pub fn begin_put(&self, repository: &RepositoryName) -> Putting<'_> {
-        let lock = &self.inner.puts[shard(repository)];
+        let lock = &self.inner.puts[shard(LOCKS, repository)];
         Putting { _read: lock.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
@@ -219,7 +219,7 @@ impl Inner {
 
     /// The same, if nobody holds it: for whoever must not wait.
     pub(crate) fn try_lock_digest(&self, digest: &Digest) -> Option<MutexGuard<'_, ()>> {
-        match self.digests[shard(digest)].try_lock() {
+        match self.digests[shard(LOCKS, digest)].try_lock() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
@@ -234,7 +234,7 @@ impl Inner {
     /// No manifest of the repository is being put while this is held: what its check has found would go before it is
     /// written. Whoever puts one has its whole body by then and waits for nobody but the disk.
     pub(crate) fn lock_puts(&self, repository: &RepositoryName) -> RwLockWriteGuard<'_, ()> {
-        self.puts[shard(repository)].write().unwrap_or_else(PoisonError::into_inner)
+        self.puts[shard(LOCKS, repository)].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses new bytes when they would eat into the reserve.
@@ -249,12 +249,12 @@ impl Inner {
 }
 
 /// Two names may share a lock: that costs waiting, never correctness.
-fn lock<'a>(locks: &'a [Mutex<()>], name: &impl Hash) -> MutexGuard<'a, ()> {
-    locks[shard(name)].lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock<'a>(locks: &'a [Mutex<()>], name: &impl Hash) -> MutexGuard<'a, ()> {
+    locks[shard(locks.len(), name)].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn shard(name: &impl Hash) -> usize {
+fn shard(locks: usize, name: &impl Hash) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
-    usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0)
+    usize::try_from(hasher.finish() % locks as u64).unwrap_or(0)
 }

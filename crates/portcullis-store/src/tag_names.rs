@@ -12,7 +12,7 @@ use crate::backend::ListingStamp;
 use crate::error::StoreError;
 use crate::layout;
 use crate::lru::Lru;
-use crate::store::Inner;
+use crate::store::{Inner, lock};
 
 /// How many directories are read as a whole at once: each costs up to several times the share of memory there is.
 const TURNS: usize = 4;
@@ -114,8 +114,7 @@ impl TagNames {
     }
 
     fn turn(&self, repository: &RepositoryName) -> MutexGuard<'_, ()> {
-        let at = repository.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        self.turns[at % TURNS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.turns, repository)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
