@@ -1,30 +1,17 @@
 //! Debian's `docker-registry` (CNCF Distribution 2.8 on Go's TLS) as a mutual-TLS registry: how the most used registry
 //! of all really refuses, names its uploads and answers.
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use portcullis_client::{Client, ClientError, Failure, LayoutDir, Location, Progress, Refusal, copy, pull, push};
-use portcullis_oci::{ManifestReference, Reference, RegistryHost, Tag};
+use portcullis_client::{ClientError, Failure, LayoutDir, Progress, Refusal, copy, pull, push};
+use portcullis_oci::{ManifestReference, Reference, Tag};
 use portcullis_testkit::pki::{Authority, LeafSpec};
-use portcullis_testkit::skip::{Need, find_program};
+use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
-use tempfile::TempDir;
 
 use crate::image::{Image, noise};
-use crate::site::{Pki, Site, options};
+use crate::served::{Served, Setting};
+use crate::site::Site;
 
 const PROGRAM: &str = "docker-registry";
-
-struct Distribution {
-    process: Child,
-    dir: TempDir,
-    host: RegistryHost,
-    pki: Pki,
-}
 
 #[test]
 fn an_image_goes_there_and_comes_back() {
@@ -137,66 +124,27 @@ fn failures(error: &ClientError) -> Vec<(Option<String>, Failure)> {
     attempts.iter().map(|attempt| (attempt.pair.clone(), failure(&attempt.refusal))).collect()
 }
 
-fn run(test: impl AsyncFnOnce(&Distribution)) {
+fn run(test: impl AsyncFnOnce(&Served)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let registry = Distribution::start().await;
+        let registry = start().await;
         test(&registry).await;
     });
 }
 
-impl Distribution {
-    async fn start() -> Self {
-        let pki = Pki::new();
-        let dir = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let own = dir.path().join("own");
-        fs::create_dir(&own).unwrap();
-        pki.client_ca.write_ca(&own);
-        let files = pki.server.write_pair(&own, "server");
-        let config = format!(
+async fn start() -> Served {
+    let configure = |setting: &Setting<'_>| {
+        format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {address}\n  tls:\n    certificate: {cert}\n    key: {key}\n    clientcas: [{ca}]\n",
-            data = dir.path().join("data").display(),
-            cert = files.cert.display(),
-            key = files.key.display(),
-            ca = own.join("ca.crt").display(),
-        );
-        let path = own.join("config.yml");
-        fs::write(&path, config).unwrap();
-        let process = spawn(&path);
-        let registry = Self { process, dir, host: address.to_string().parse().unwrap(), pki };
-        registry.pki.server_ca.write_ca(&registry.certs());
-        for _ in 0..200 {
-            if tokio::net::TcpStream::connect(address).await.is_ok() {
-                return registry;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{PROGRAM} does not listen on {address}");
-    }
-
-    fn certs(&self) -> std::path::PathBuf {
-        let directory = self.dir.path().join("certs.d").join(self.host.as_str());
-        fs::create_dir_all(&directory).unwrap();
-        directory
-    }
-
-    async fn connect(&self) -> Result<Client, ClientError> {
-        let mut options = options();
-        options.certs.location = Location::Root(self.dir.path().join("certs.d"));
-        Client::connect(&self.host, &options).await
-    }
-}
-
-impl Drop for Distribution {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-fn spawn(config: &Path) -> Child {
-    let mut command = Command::new(find_program(PROGRAM).unwrap());
-    command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
+            data = setting.own.join("data").display(),
+            address = setting.address,
+            cert = setting.server.cert.display(),
+            key = setting.server.key.display(),
+            ca = setting.own.join("ca.crt").display(),
+        )
+    };
+    Served::start(PROGRAM, configure, |command, _, config| {
+        command.arg("serve").arg(config);
+    })
+    .await
 }

@@ -15,6 +15,7 @@ mod plain_http;
 mod proxy;
 mod redirect;
 mod relay;
+mod served;
 mod site;
 mod stub;
 mod tags;
