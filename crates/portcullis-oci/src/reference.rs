@@ -1,12 +1,15 @@
 //! Registry hosts and full image references, as a person types them (`host[:port]/name[:tag][@digest]`).
 //!
-//! There is no default registry and no default tag here: a short name is an error that says so. Must not resolve
-//! anything.
+//! There is no default registry and no default tag here: a short name is an error that says what an engine would make of
+//! it. Must not resolve anything.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Digest, InvalidDigest, InvalidName, InvalidTag, RepositoryName, Tag};
+
+/// The registry of names without one, as engines read them.
+const DOCKER_HUB: &str = "docker.io";
 
 /// A registry's host and, where it was typed, port. Kept **byte for byte**: engines name the certificate directory
 /// after exactly this text (moby `daemon/pkg/registry/registry.go` `hostCertsDir`), so `Host`, `host` and `host:443`
@@ -43,11 +46,26 @@ pub struct Reference {
 /// Why a text is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
-    /// The part before the first `/` is not a registry: it has no dot and no port, and is not `localhost`.
-    #[error("{text:?} does not name a registry: write it in full, for example registry.example.com/{text}")]
+    /// The part before the first `/` is not a registry: it has no dot and no port, and is not `localhost`. Engines read such
+    /// a short name as one of Docker Hub's.
+    #[error("{text:?} does not name a registry: write the full name, which to an engine is {}", complete(full))]
+    ShortName {
+        /// The text, cut to 300 characters.
+        text: String,
+        /// What engines read it as (distribution/reference `ParseDockerRef`), with tag and digest as they were typed.
+        full: Box<Reference>,
+    },
+    /// There is no registry in it, and no engine would find a name in it either.
+    #[error("{text:?} does not name a registry: write it in full, HOST[:PORT]/NAME[:TAG]")]
     NoHost {
         /// The text, cut to 300 characters.
         text: String,
+    },
+    /// A registry alone. Engines would look for an image of that name on Docker Hub, which nobody means.
+    #[error("{host} names a registry and no image: write {host}/NAME")]
+    NoRepository {
+        /// The registry.
+        host: RegistryHost,
     },
     /// The host is not a DNS name, an IPv4 address or a bracketed IPv6 address, with an optional port from 1 to 65535.
     #[error(
@@ -146,22 +164,9 @@ impl Reference {
             (None, None) => ManifestReference::Tag(latest()),
         }
     }
-}
 
-impl FromStr for Reference {
-    type Err = InvalidReference;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let no_host = || InvalidReference::NoHost { text: text.chars().take(300).collect() };
-        if text.contains("://") {
-            return Err(InvalidReference::Host { host: text.chars().take(300).collect() });
-        }
-        let (host, rest) = text.split_once('/').ok_or_else(no_host)?;
-        // The rule of every engine (distribution/reference `splitDockerDomain`): without a dot, a port or the name
-        // `localhost`, the first component is not a host but part of a short name.
-        if !host.contains(['.', ':']) && host != "localhost" && !host.chars().any(char::is_uppercase) {
-            return Err(no_host());
-        }
+    /// `NAME[:TAG][@DIGEST]` on a registry.
+    fn on(host: RegistryHost, rest: &str) -> Result<Self, InvalidReference> {
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (rest, None),
@@ -170,7 +175,42 @@ impl FromStr for Reference {
             Some((repository, tag)) => (repository, Some(tag.parse()?)),
             None => (rest, None),
         };
-        Ok(Self { host: host.parse()?, repository: repository.parse()?, tag, digest })
+        Ok(Self { host, repository: repository.parse()?, tag, digest })
+    }
+}
+
+impl InvalidReference {
+    /// What engines read a short name as, complete with the tag that they take where none was typed.
+    ///
+    /// ```
+    /// use portcullis_oci::Reference;
+    /// let error = "alpine".parse::<Reference>().unwrap_err();
+    /// assert_eq!(error.full_name().as_deref(), Some("docker.io/library/alpine:latest"));
+    /// assert_eq!("r.test/a:b:c".parse::<Reference>().unwrap_err().full_name(), None);
+    /// ```
+    pub fn full_name(&self) -> Option<String> {
+        match self {
+            Self::ShortName { full, .. } => Some(complete(full)),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            return Err(InvalidReference::Host { host: text.chars().take(300).collect() });
+        }
+        let Some((host, rest)) = text.split_once('/') else { return Err(without_slash(text)) };
+        // The rule of every engine (distribution/reference `splitDockerDomain`): without a dot, a port or the name
+        // `localhost`, the first component is not a host but part of a short name.
+        if !host.contains(['.', ':']) && host != "localhost" && !host.chars().any(char::is_uppercase) {
+            return Err(short_name(text, ""));
+        }
+        let host = host.parse()?;
+        Self::on(host, rest)
     }
 }
 
@@ -184,6 +224,32 @@ impl fmt::Display for Reference {
             write!(f, "@{digest}")?;
         }
         Ok(())
+    }
+}
+
+fn complete(full: &Reference) -> String {
+    match (&full.tag, &full.digest) {
+        (None, None) => format!("{full}:{}", latest()),
+        _ => full.to_string(),
+    }
+}
+
+/// `NAME`, `NAME:TAG`, or a registry whose image was forgotten.
+fn without_slash(text: &str) -> InvalidReference {
+    let name = text.split([':', '@']).next().unwrap_or_default();
+    match text.parse() {
+        Ok(host) if name.contains('.') || name == "localhost" => InvalidReference::NoRepository { host },
+        _ => short_name(text, "library/"),
+    }
+}
+
+/// distribution/reference `splitDockerDomain`: Docker Hub, and its `library` for what is one word.
+fn short_name(text: &str, namespace: &str) -> InvalidReference {
+    let host = RegistryHost { text: DOCKER_HUB.to_owned(), host_len: DOCKER_HUB.len(), port: None };
+    let shown = text.chars().take(300).collect();
+    match Reference::on(host, &format!("{namespace}{text}")) {
+        Ok(full) => InvalidReference::ShortName { text: shown, full: Box::new(full) },
+        Err(_) => InvalidReference::NoHost { text: shown },
     }
 }
 
@@ -287,10 +353,28 @@ mod tests {
 
     #[test]
     fn short_names_and_urls_are_refused_with_the_fix() {
-        let error = "ubuntu".parse::<Reference>().expect_err("short").to_string();
-        assert!(error.contains("registry.example.com/ubuntu"), "{error}");
-        let error = "team/app:1".parse::<Reference>().expect_err("short").to_string();
-        assert!(error.contains("write it in full"), "{error}");
+        let digest = Digest::of(crate::Algorithm::Sha256, b"x");
+        for (short, full) in [
+            ("ubuntu", "docker.io/library/ubuntu:latest".to_owned()),
+            ("ubuntu:24.04", "docker.io/library/ubuntu:24.04".to_owned()),
+            ("team/app", "docker.io/team/app:latest".to_owned()),
+            ("team/app/x:1", "docker.io/team/app/x:1".to_owned()),
+            (&format!("app@{digest}"), format!("docker.io/library/app@{digest}")),
+        ] {
+            let error = short.parse::<Reference>().expect_err(short);
+            assert_eq!(error.full_name(), Some(full.clone()), "{short}");
+            assert!(error.to_string().contains(&full), "{error}");
+            full.parse::<Reference>().expect("what is suggested is taken");
+        }
+        for text in ["registry.test", "registry.test:5443", "localhost", "localhost:5000"] {
+            let error = text.parse::<Reference>().expect_err(text);
+            assert!(error.to_string().contains(&format!("write {text}/NAME")), "{error}");
+        }
+        for text in ["Ubuntu", "", "a:b:c", "team/App", "a@sha256:00", "/a"] {
+            let error = text.parse::<Reference>().expect_err(text);
+            assert!(matches!(error, InvalidReference::NoHost { .. }), "{text}: {error}");
+            assert!(error.to_string().contains("does not name a registry"), "{error}");
+        }
         let error = "https://r.test/a".parse::<Reference>().expect_err("scheme").to_string();
         assert!(error.contains("without https://"), "{error}");
         for text in ["r.test/", "r.test/A", "r.test/a:", "r.test/a@sha256:00", "r.test/a:b:c", "r.test/../a"] {

@@ -3,20 +3,25 @@
 //! Results go to stdout, everything else to stderr. No capital at the start, no full stop at the end of a line that is no
 //! sentence. An error says what failed, with the value, then what to type. A closed pipe is no error.
 
+use std::error::Error as _;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use portcullis_certs::Severity;
+use clap::error::{ContextKind, ContextValue};
+use portcullis_certs::{Severity, ShellCommand};
 use portcullis_client::ClientError;
 use portcullis_doctor::Style;
+use portcullis_oci::InvalidReference;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::exit;
+use crate::place::InvalidPlace;
 
 /// The environment variable that sets how much is logged: `error`, `warn`, `info`, `debug`.
 const LOG_LEVEL: &str = "PORTCULLIS_LOG";
@@ -201,11 +206,31 @@ fn fixes(error: &anyhow::Error) -> Vec<String> {
     }
 }
 
-/// Help and version are results; a wrong word is usage.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+/// Help and version are results; a wrong word is usage. A short name gets the command with the full one.
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    if let Some(command) = with_full_name(&error) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![command.to_string().into()]));
+    }
     // clap chooses stdout or stderr itself.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// What was typed, with the short name that was not taken written in full. `None` where it stands twice: one of the two
+/// may be something else.
+fn with_full_name(error: &clap::Error) -> Option<ShellCommand> {
+    let source = error.source()?;
+    let full = match (source.downcast_ref::<InvalidReference>(), source.downcast_ref::<InvalidPlace>()) {
+        (Some(reference), _) => reference.full_name()?,
+        (None, Some(place)) => place.full_name.clone()?,
+        (None, None) => return None,
+    };
+    let Some(ContextValue::String(short)) = error.get(ContextKind::InvalidValue) else { return None };
+    let mut words: Vec<OsString> = ["portcullis".into()].into_iter().chain(std::env::args_os().skip(1)).collect();
+    let mut places = words.iter_mut().filter(|word| word.as_os_str() == short.as_str());
+    let (Some(place), None) = (places.next(), places.next()) else { return None };
+    *place = full.into();
+    Some(ShellCommand::new(words))
 }
 
 /// Sends the log to stderr: text, coloured on a terminal, or JSON lines. Whoever reads it slowly holds up nobody:

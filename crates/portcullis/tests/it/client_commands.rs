@@ -1,6 +1,7 @@
 //! `tags`, `manifest`, `copy` and `delete` as they are typed: what they print, and what the registry saw of them.
 
 use std::fs;
+use std::process::Command;
 
 use portcullis_testkit::image::Image;
 use portcullis_testkit::pki::PairFiles;
@@ -9,7 +10,7 @@ use portcullis_testkit::skip_unless;
 use rustix::process::Signal;
 
 use crate::netns::{IP, Machine, NSENTER};
-use crate::process::{DEADLINE, Ran, Running, eventually};
+use crate::process::{self, DEADLINE, Ran, Running, eventually};
 use crate::registry::{PORTCULLIS, Registry};
 
 /// A registry, its client ci-7 where Docker looks for its certificate, and an image in demo/app with tags 1 and 2.
@@ -59,6 +60,44 @@ fn what_there_is_and_what_is_in_it() {
     machine.run(PORTCULLIS, &["manifest", &format!("{repository}:9")]).exits(1).says("manifests/9").says("fix: ");
     tags(&machine, &format!("{repository}:1")).exits(2).says(&repository);
     tags(&machine, "demo/app").exits(2).says("does not name a registry");
+}
+
+/// No registry and no file is needed to see that a name is short.
+#[test]
+fn short_names_get_the_command_with_the_full_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let by_digest = format!("app@{digest}");
+    let full_by_digest = format!("delete docker.io/library/app@{digest}");
+    let typed: [(&[&str], &str); 11] = [
+        (&["pull", "alpine", "--to", "oci:a b"], "pull docker.io/library/alpine:latest --to 'oci:a b'"),
+        (&["pull", "user/app", "--to", "oci:x"], "pull docker.io/user/app:latest --to oci:x"),
+        (&["push", "oci:x", "user/app:1"], "push oci:x docker.io/user/app:1"),
+        (&["copy", "registry.test/a:1", "app:1"], "copy registry.test/a:1 docker.io/library/app:1"),
+        (&["manifest", "alpine:3.20"], "manifest docker.io/library/alpine:3.20"),
+        (&["referrers", "alpine"], "referrers docker.io/library/alpine:latest"),
+        (&["diff", "alpine:1", "r.test/alpine:1"], "diff docker.io/library/alpine:1 r.test/alpine:1"),
+        (&["tags", "alpine"], "tags docker.io/library/alpine"),
+        (&["tags", "user/app:1"], "tags docker.io/user/app"),
+        (&["delete", "user/app:1"], "delete docker.io/user/app:1"),
+        (&["delete", &by_digest], &full_by_digest),
+    ];
+    for (words, full) in typed {
+        let mut command = Command::new(PORTCULLIS);
+        command.args(words);
+        let ran = process::run(command, dir.path(), DEADLINE).exits(2).says("does not name a registry");
+        ran.says(&format!("portcullis {full}\n"));
+    }
+    for (words, said) in [
+        (["manifest", "registry.test:5443"], "write registry.test:5443/NAME"),
+        (["tags", "localhost:5000"], "write localhost:5000/NAME"),
+        (["manifest", "Alpine"], "write it in full, HOST[:PORT]/NAME[:TAG]"),
+    ] {
+        let mut command = Command::new(PORTCULLIS);
+        command.args(words);
+        let ran = process::run(command, dir.path(), DEADLINE).exits(2).says(said);
+        assert!(!ran.said().contains("docker.io"), "{ran}");
+    }
 }
 
 #[test]
