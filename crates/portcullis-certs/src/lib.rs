@@ -22,6 +22,7 @@ mod finding;
 mod fix;
 
 pub mod engine_files;
+mod engine_hosts;
 mod host_certs;
 mod predict;
 mod profile;
@@ -48,6 +49,7 @@ mod visible;
 
 pub use command::ShellCommand;
 pub use crl::{CrlScope, RevocationList};
+pub use engine_hosts::{EngineHost, read_engine_hosts};
 pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike};
 pub use finding::{Finding, Severity};

@@ -260,7 +260,7 @@ impl Client {
     }
 
     async fn answer(&self, challenge: &Challenge, scopes: &Scopes) -> Result<Shown, ClientError> {
-        let credential = self.access().credential(self.host(), scopes.repository()).await?;
+        let credential = self.access().credential(self.peer(), scopes.repository()).await?;
         let header = match (challenge, &credential) {
             (_, Some(Credential::RegistryToken(token))) => token.bearer(),
             (Challenge::Basic, Some(Credential::Password { username, password })) => password.basic(username),

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
-use portcullis_certs::{ClientPair, Finding, HostCerts, Severity, read_host_certs};
+use portcullis_certs::{
+    CertsLocation, ClientPair, Finding, HostCerts, Layout, Severity, read_engine_hosts, read_host_certs,
+};
 use portcullis_oci::{Endpoint, RegistryHost};
 use reqwest::Url;
 use time::OffsetDateTime;
@@ -18,7 +20,7 @@ use crate::error::ClientError;
 use crate::options::{ClientOptions, Transport};
 use crate::progress::{Event, Progress};
 use crate::refusal::{Attempt, Refusal};
-use crate::session::{Repeat, Response, Session};
+use crate::session::{Repeat, Response, Route, Session};
 use crate::{Client, host_of};
 
 /// A host with all the identities that there are for it.
@@ -28,6 +30,7 @@ pub(crate) struct Candidates {
     transport: Transport,
     options: ClientOptions,
     certs: HostCerts,
+    route: Route,
     pub(crate) warnings: Vec<Finding>,
 }
 
@@ -66,7 +69,10 @@ impl Candidates {
             Transport::Tls => {
                 let (profile, location, owned) = (options.certs.profile, options.certs.location.clone(), host.clone());
                 let now = OffsetDateTime::now_utc();
-                let read = move || read_host_certs(&profile, location.as_certs_location(), &owned, now);
+                let read = move || match profile.layout {
+                    Layout::HostsToml { .. } => read_own_files(location.as_certs_location(), &owned, now),
+                    _ => read_host_certs(&profile, location.as_certs_location(), &owned, now),
+                };
                 crate::blocking(read).await
             }
         };
@@ -76,7 +82,23 @@ impl Candidates {
         if findings.iter().any(|finding| finding.severity == Severity::Fatal) {
             return Err(ClientError::CertsDir { host: host.clone(), findings });
         }
-        Ok(Self { host: host.clone(), transport, options, certs, warnings: findings })
+        let route = Route::default();
+        Ok(Self { host: host.clone(), transport, options, certs, route, warnings: findings })
+    }
+
+    /// With the certificates that a configuration names for this host.
+    pub(crate) fn given(
+        host: RegistryHost,
+        options: ClientOptions,
+        certs: HostCerts,
+        route: Route,
+        warnings: Vec<Finding>,
+    ) -> Self {
+        Self { host, transport: options.transport, options, certs, route, warnings }
+    }
+
+    pub(crate) const fn options(&self) -> &ClientOptions {
+        &self.options
     }
 
     /// For the host of an address that a registry sent us to; `None` when the address has none.
@@ -143,6 +165,7 @@ impl Candidates {
 
     fn open(&self, place: usize) -> Result<Session, ClientError> {
         Session::open(&self.host, self.transport, &self.certs.roots, self.pair(place), &self.options)
+            .map(|session| session.on(&self.route))
     }
 
     async fn wait(&self, probe: &Probe<'_>, round: u32, refused: &[(Attempt, ClientError)]) {
@@ -206,6 +229,13 @@ impl Candidates {
         let attempts = earlier.into_iter().chain(refused.into_iter().map(|(attempt, _)| attempt)).collect();
         ClientError::Refused { host: self.host.clone(), attempts }
     }
+}
+
+/// The files that containerd has for the host itself: what `hosts.toml` names for it and not for a mirror.
+fn read_own_files(location: CertsLocation<'_>, host: &RegistryHost, now: OffsetDateTime) -> (HostCerts, Vec<Finding>) {
+    let (mut hosts, findings) = read_engine_hosts(location, host, now);
+    let own = hosts.pop().filter(|own| own.host == *host).map(|own| own.certs);
+    (own.unwrap_or_default(), findings)
 }
 
 /// Why an attempt did not give a session.

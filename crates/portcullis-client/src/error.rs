@@ -13,6 +13,7 @@ use portcullis_tls::TlsError;
 use crate::answer::Answer;
 use crate::archive::ArchiveFault;
 use crate::credentials::{AuthFileFault, HelperFault};
+use crate::hosts::HostsFault;
 use crate::refusal::{Attempt, Failure};
 
 /// Why an operation failed.
@@ -67,6 +68,14 @@ pub enum ClientError {
     Host {
         /// The registry.
         host: RegistryHost,
+    },
+    /// The hosts that the engine's configuration names in the registry's place cannot be used.
+    #[error("{host}: {fault}")]
+    Hosts {
+        /// The host, or the registry.
+        host: RegistryHost,
+        /// Why not.
+        fault: HostsFault,
     },
     /// The HTTP library could not be set up.
     #[error("cannot set up HTTP for {host}")]

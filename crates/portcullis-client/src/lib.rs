@@ -72,6 +72,7 @@ mod deliver;
 mod distrust;
 mod error;
 mod expected;
+mod hosts;
 mod identity;
 mod layout;
 mod lists;
@@ -107,6 +108,7 @@ pub use copy::{Copied, copy, copy_image};
 pub use credentials::{AuthFileFault, AuthFiles, AuthOrder, Credential, Credentials, HelperFault, Kept, forget, keep};
 pub use distrust::Distrust;
 pub use error::{BlobFault, ClientError, DigestMismatch, LayoutFault, ProtocolFault};
+pub use hosts::{HostsFault, PassedOver, Purpose};
 pub use layout::{BlobWriter, LayoutDir, LayoutName};
 pub use lists::{MAX_LIST_PAGES, MAX_LISTED};
 pub use manifests::{FetchedManifest, ManifestHead};
@@ -127,6 +129,7 @@ pub use uploads::{Mount, UploadLocation};
 
 use auth::Access;
 use connect::{Candidates, Probe};
+use hosts::Hosts;
 use identity::Identity;
 pub(crate) use reading::{host_of, location};
 use session::Session;
@@ -139,7 +142,11 @@ const MAX_OTHER_HOSTS: usize = 16;
 
 /// A registry, under one identity. Cloning shares the connections.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Shared>);
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Those that are asked in the registry's place. They have none themselves, so that nothing holds itself.
+    hosts: Option<Arc<Hosts>>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -162,16 +169,26 @@ impl Client {
     /// [`ClientError::CertsDir`] when the directory has a fatal fault: nothing was sent then.
     /// [`ClientError::Refused`] when every identity was refused, with the reason for each.
     pub async fn connect(host: &RegistryHost, options: &ClientOptions) -> Result<Self, ClientError> {
-        let candidates = Candidates::read(host, options.transport, options.clone()).await?;
-        let access = Access::new(options);
+        Self::open(Candidates::read(host, options.transport, options.clone()).await?).await
+    }
+
+    async fn open(candidates: Candidates) -> Result<Self, ClientError> {
+        let options = candidates.options().clone();
+        let access = Access::new(&options);
         let chosen = candidates.choose(&Probe::Base(&access), 0, None, Vec::new()).await?;
         let (identity, response) = Identity::new(candidates, chosen);
         ping::check(response, &access).await?;
-        Ok(Self(Arc::new(Shared { identity, access, options: options.clone(), others: Mutex::default() })))
+        Ok(Self { shared: Arc::new(Shared { identity, access, options, others: Mutex::default() }), hosts: None })
     }
 
     /// The registry.
     pub fn host(&self) -> &RegistryHost {
+        self.hosts.as_ref().map_or_else(|| self.peer(), |hosts| &hosts.registry)
+    }
+
+    /// The host that is spoken to: the registry, or the first that is asked in its place
+    /// ([`Client::connect_as_containerd`]).
+    pub fn peer(&self) -> &RegistryHost {
         &self.identity().candidates.host
     }
 
@@ -192,7 +209,19 @@ impl Client {
     }
 
     fn identity(&self) -> &Identity {
-        &self.0.identity
+        &self.shared.identity
+    }
+
+    fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_deref()
+    }
+
+    fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts: Some(Arc::new(hosts)), ..self }
+    }
+
+    fn without_hosts(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), hosts: None }
     }
 
     fn session(&self) -> Arc<Session> {
@@ -200,24 +229,24 @@ impl Client {
     }
 
     fn access(&self) -> &Access {
-        &self.0.access
+        &self.shared.access
     }
 
     fn options(&self) -> &ClientOptions {
-        &self.0.options
+        &self.shared.options
     }
 
     fn transport(&self) -> Transport {
-        self.0.options.transport
+        self.shared.options.transport
     }
 
     fn retries(&self) -> Retries {
-        self.0.options.retries
+        self.shared.options.retries
     }
 
     fn others(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {
         // The list is whole after every single call on it, so a panic elsewhere cannot have left it half done.
-        self.0.others.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

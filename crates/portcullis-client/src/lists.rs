@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::Client;
 use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
+use crate::hosts::Ability;
 use crate::session::Response;
 
 /// The most pages of one list that are asked for.
@@ -45,7 +46,13 @@ impl Client {
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, ClientError> {
         // No `n`: some registries refuse one that is larger than their own bound.
         let endpoint = Endpoint::ListTags { repository: repository.clone(), page: Page::default() };
-        self.list(&endpoint, TAGS).await
+        let mut turn = self.first_turn(Ability::Resolve).await?;
+        loop {
+            match turn.client.list(&endpoint, TAGS).await {
+                Ok(tags) => return Ok(tags),
+                Err(error) => turn = self.next_turn(&turn, Ability::Resolve, error).await?,
+            }
+        }
     }
 
     /// Lists the repositories that the registry shows to this identity.

@@ -13,7 +13,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Status`] for anything but 200, also from a token server.
     pub async fn ping(&self) -> Result<(), ClientError> {
-        welcome(self.read(&Endpoint::Base, &HeaderMap::new(), &Progress::none()).await?).await
+        welcome(self.read_here(&Endpoint::Base, &HeaderMap::new(), &Progress::none()).await?).await
     }
 }
 

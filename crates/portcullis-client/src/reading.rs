@@ -12,13 +12,35 @@ use reqwest::Url;
 use crate::auth::{Ask, Scopes};
 use crate::connect::{Candidates, Probe};
 use crate::error::ProtocolFault as Fault;
+use crate::hosts::Ability;
 use crate::options::Transport;
 use crate::session::{Repeat, Response, Session};
 use crate::{Client, ClientError, MAX_OTHER_HOSTS, MAX_REDIRECTS, Progress};
 
 impl Client {
-    /// A GET or HEAD, with its redirects.
+    /// A GET or HEAD, with its redirects, of the first host that has it.
     pub(crate) async fn read(
+        &self,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
+        let ability = Ability::for_endpoint(endpoint);
+        let mut turn = self.first_turn(ability).await?;
+        loop {
+            let error = match turn.client.read_here(endpoint, headers, progress).await {
+                Ok(response) if response.status().as_u16() < 400 || !self.has_turn_after(&turn, ability) => {
+                    return Ok(response);
+                }
+                Ok(response) => response.into_error().await,
+                Err(error) => error,
+            };
+            turn = self.next_turn(&turn, ability, error).await?;
+        }
+    }
+
+    /// The same at this host alone.
+    pub(crate) async fn read_here(
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
@@ -89,7 +111,7 @@ impl Client {
             Some(candidates) => candidates,
             None => {
                 let fault = Fault::InsecureRedirect { origin: url.origin().ascii_serialization() };
-                Err(ClientError::Protocol { host: self.host().clone(), request: request(), fault })
+                Err(ClientError::Protocol { host: self.peer().clone(), request: request(), fault })
             }
         }
     }

@@ -12,6 +12,7 @@ use portcullis_oci::{
 use crate::Client;
 use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
+use crate::hosts::Ability;
 
 /// The most referrers of one manifest that are taken.
 pub const MAX_REFERRERS: usize = 10_000;
@@ -31,6 +32,25 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, ClientError> {
+        let mut turn = self.first_turn(Ability::Pull).await?;
+        loop {
+            let others = self.has_turn_after(&turn, Ability::Pull);
+            match turn.client.referrers_here(repository, digest, artifact_type, others).await {
+                Ok(referrers) => return Ok(referrers),
+                Err(error) => turn = self.next_turn(&turn, Ability::Pull, error).await?,
+            }
+        }
+    }
+
+    /// The same at this host alone. Where `others` can be asked, one that knows neither API nor tag has not said that there
+    /// are none.
+    async fn referrers_here(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+        others: bool,
+    ) -> Result<Vec<Descriptor>, ClientError> {
         let endpoint = Endpoint::Referrers {
             repository: repository.clone(),
             digest: *digest,
@@ -43,7 +63,11 @@ impl Client {
         for _ in 0..MAX_PAGES {
             let mut response = self.read_page(&url, &scopes).await?;
             if response.status() == StatusCode::NOT_FOUND {
-                referrers = self.tagged_referrers(repository, digest).await?.map_or_else(Vec::new, |list| list.listed);
+                let tagged = self.tagged_referrers(repository, digest).await?;
+                if tagged.is_none() && others {
+                    return Err(response.into_error().await);
+                }
+                referrers = tagged.map_or_else(Vec::new, |list| list.listed);
                 break;
             }
             if response.status() != StatusCode::OK {

@@ -40,9 +40,25 @@ pub(crate) struct Session {
     direct: Option<Arc<ClientConfig>>,
     host: RegistryHost,
     base: Url,
+    route: Route,
     pair: Option<String>,
     timeouts: Timeouts,
     retries: Retries,
+}
+
+/// Where in a host the distribution API is, and of whose content it is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// What stands for `/v2`.
+    pub(crate) path: String,
+    /// The registry whose place the host takes; containerd's `ns` in the query (`docs/hosts.md`).
+    pub(crate) namespace: Option<RegistryHost>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { path: "/v2".to_owned(), namespace: None }
+    }
 }
 
 /// What makes a read start again.
@@ -110,7 +126,11 @@ impl Session {
             .map_err(|source| ClientError::Http { host: host.clone(), source })?;
         let pair = pair.map(|pair| pair.name.clone());
         let (host, timeouts, retries) = (host.clone(), options.timeouts, options.retries);
-        Ok(Self { http, direct, host, base, pair, timeouts, retries })
+        Ok(Self { http, direct, host, base, route: Route::default(), pair, timeouts, retries })
+    }
+
+    pub(crate) fn on(self, route: &Route) -> Self {
+        Self { route: route.clone(), ..self }
     }
 
     pub(crate) fn pair(&self) -> Option<&str> {
@@ -125,8 +145,11 @@ impl Session {
             Some((path, query)) => (path, Some(query)),
             None => (path.as_str(), None),
         };
-        url.set_path(path);
+        url.set_path(&format!("{}{}", self.route.path, path.strip_prefix("/v2").unwrap_or(path)));
         url.set_query(query);
+        if let Some(registry) = &self.route.namespace {
+            url.query_pairs_mut().append_pair("ns", registry.as_str());
+        }
         (method, url)
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(128 + signal);
     }
     match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Hosts { .. }) => ExitCode::from(USAGE),
         Some(error) if error.is_refusal() => ExitCode::from(REFUSED),
         _ => ExitCode::from(FAILED),
     }

@@ -24,7 +24,12 @@ pub struct HostEntry {
     pub files: TlsFiles,
     /// `skip_verify` where it is given.
     pub skip_verify: Option<bool>,
-    /// Whether it serves pulls.
+    /// The path below which it has the distribution API: `/v2`, after the path of its URL, or that path alone with
+    /// `override_path`.
+    pub path: String,
+    /// Whether it says what a tag stands for.
+    pub resolves: bool,
+    /// Whether it gives content by digest.
     pub pulls: bool,
     /// Whether it takes pushes.
     pub pushes: bool,
@@ -68,8 +73,11 @@ impl HostsToml {
 
 fn entry(server: Option<&str>, node: &Node, directory: &Path) -> Result<HostEntry, NotTaken> {
     let mut made = HostEntry { line: node.line, ..HostEntry::default() };
-    made.server = server.map(|server| parse_server(server, node)).transpose()?;
-    (made.pulls, made.pushes) = node.get("capabilities").map_or(Ok((true, true)), capabilities)?;
+    let overridden = node.get("override_path").map(|node| node.truth("override_path")).transpose()?;
+    let (named, path) = server.map(|server| parse_server(server, node)).transpose()?.unzip();
+    made.server = named;
+    made.path = api_path(path.as_deref().unwrap_or_default(), overridden == Some(true));
+    (made.resolves, made.pulls, made.pushes) = node.get("capabilities").map_or(Ok((true, true, true)), capabilities)?;
     made.skip_verify = node.get("skip_verify").map(|node| node.truth("skip_verify")).transpose()?;
     if let Some(ca) = node.get("ca") {
         let names = match &ca.value {
@@ -87,22 +95,31 @@ fn entry(server: Option<&str>, node: &Node, directory: &Path) -> Result<HostEntr
     Ok(made)
 }
 
-fn parse_server(server: &str, node: &Node) -> Result<(String, String), NotTaken> {
+/// Scheme and authority, and the path.
+type Server = ((String, String), String);
+
+fn parse_server(server: &str, node: &Node) -> Result<Server, NotTaken> {
     let url = if server.starts_with("http") { server.to_owned() } else { format!("https://{server}") };
     let wrong = || not_taken(node.line, &format!("unable to parse server {server}"));
-    let (scheme, authority, _) = split_url(&url).ok_or_else(wrong)?;
-    Ok((scheme.to_owned(), authority.to_owned()))
+    let (scheme, authority, path) = split_url(&url).ok_or_else(wrong)?;
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    Ok(((scheme.to_owned(), authority.to_owned()), path.trim_end_matches('/').to_owned()))
 }
 
-/// Whether it pulls and pushes; an empty list is none at all to us and all to containerd.
-fn capabilities(node: &Node) -> Result<(bool, bool), NotTaken> {
+/// `parseHostConfig`: `/v2` is added to what does not end in it.
+fn api_path(path: &str, overridden: bool) -> String {
+    if overridden || path.ends_with("/v2") { path.to_owned() } else { format!("{path}/v2") }
+}
+
+/// Whether it resolves, pulls and pushes; an empty list is none at all to us and all to containerd.
+fn capabilities(node: &Node) -> Result<(bool, bool, bool), NotTaken> {
     let words = node.texts("capabilities")?;
     let words: Vec<String> = words.into_iter().map(str::to_ascii_lowercase).collect();
     if let Some(word) = words.iter().find(|word| !["pull", "resolve", "push", "referrers"].contains(&word.as_str())) {
         return Err(not_taken(node.line, &format!("unknown capability {word}")));
     }
     let has = |word: &str| words.is_empty() || words.iter().any(|other| other == word);
-    Ok((has("pull") || has("resolve"), has("push")))
+    Ok((has("resolve"), has("pull"), has("push")))
 }
 
 fn read_client(client: &Node, directory: &Path, made: &mut HostEntry) -> Result<(), NotTaken> {
@@ -208,6 +225,31 @@ mod tests {
             assert_eq!(refused.line, line, "{text}: {refused}");
         }
         assert!(HostsToml::parse(b"\xff", Path::new("/d")).is_err());
+    }
+
+    #[test]
+    fn what_a_host_is_for_and_where_its_api_is() {
+        let entry = |url: &str, rest: &str| parse(&format!("[host.\"{url}\"]\n{rest}")).unwrap().entries.remove(0);
+        for (url, rest, path) in [
+            ("https://m.test", "", "/v2"),
+            ("https://m.test/", "", "/v2"),
+            ("https://m.test/v2/", "", "/v2"),
+            ("https://m.test/v2/proxy", "", "/v2/proxy/v2"),
+            ("https://m.test/v2/proxy?x", "override_path = true", "/v2/proxy"),
+            ("https://m.test", "override_path = true", ""),
+        ] {
+            assert_eq!(entry(url, rest).path, path, "{url} {rest}");
+        }
+        for (words, what) in [
+            ("[\"pull\"]", [false, true, false]),
+            ("[\"resolve\"]", [true, false, false]),
+            ("[\"push\", \"pull\"]", [false, true, true]),
+            ("[]", [true, true, true]),
+        ] {
+            let entry = entry("https://m.test", &format!("capabilities = {words}"));
+            assert_eq!([entry.resolves, entry.pulls, entry.pushes], what, "{words}");
+        }
+        assert!(parse("override_path = 1").is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const LOOK_ALIKE_LIMIT: usize = 8;
 
 /// The host's directory, or `None` when there is none or it cannot be told.
-pub(super) fn choose(
+pub(crate) fn choose(
     profile: &EngineProfile,
     location: CertsLocation<'_>,
     host: &RegistryHost,

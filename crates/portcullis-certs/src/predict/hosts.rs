@@ -203,7 +203,7 @@ fn read_entry(made: &mut Prediction, entry: &HostEntry, situation: &Situation<'_
     if let Some(skip) = entry.skip_verify.filter(|_| entry.server.is_some() || endpoint.verifies) {
         endpoint.verifies = !skip;
     }
-    (endpoint.pulls, endpoint.pushes) = (entry.pulls, entry.pushes);
+    (endpoint.pulls, endpoint.pushes) = (entry.pulls || entry.resolves, entry.pushes);
     let contents = host_certs::read_named(&made.profile, &entry.files, situation.now);
     let suspects = words::suspects_of(&entry.files, &contents.findings);
     fill(made, &mut endpoint, contents, situation, &suspects);

@@ -9,6 +9,7 @@ mod download;
 mod identity;
 mod image;
 mod login;
+mod mirrors;
 mod nginx;
 mod outside;
 mod plain_http;

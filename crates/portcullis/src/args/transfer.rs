@@ -242,8 +242,10 @@ pub(crate) struct ClientArgs {
 pub(crate) enum ProfileWord {
     /// As Docker's page on client certificates says
     DockerDocs,
-    /// As Podman and skopeo do
+    /// As Podman and skopeo do; mirrors of registries.conf are not asked
     Podman,
+    /// As containerd does: hosts.toml, and its mirrors for pulls
+    Containerd,
 }
 
 /// `--roots`

@@ -2,7 +2,7 @@
 
 use portcullis_client::{copy_image, plan_copy};
 
-use crate::args::CopyArgs;
+use crate::args::{CopyArgs, ProfileWord};
 use crate::cmd::transfer;
 
 pub(crate) fn run(args: &CopyArgs) -> anyhow::Result<()> {
@@ -12,8 +12,10 @@ pub(crate) fn run(args: &CopyArgs) -> anyhow::Result<()> {
         let at_target = args.client(args.dest_cert_dir.as_deref());
         let audience = args.part.audience(at_target.quiet);
         let source = transfer::connect(&from.host, &at_source).await?;
-        let one = from.host == to.host && args.src_cert_dir == args.dest_cert_dir;
-        let target = if one { source.clone() } else { transfer::connect(&to.host, &at_target).await? };
+        // containerd may read where it does not push.
+        let alike = args.src_cert_dir == args.dest_cert_dir && at_source.engine != ProfileWord::Containerd;
+        let one = alike && from.host == to.host;
+        let target = if one { source.clone() } else { transfer::connect_to_push(&to.host, &at_target).await? };
         if args.part.dry_run {
             let plan = plan_copy((&source, from), (&target, to), &options).await?;
             transfer::tell_plan(&plan, &to.to_string(), audience);

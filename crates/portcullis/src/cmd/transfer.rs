@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use portcullis_certs::EngineProfile;
 use portcullis_client::{
-    AuthFiles, AuthOrder, CertsChoice, Client, ClientOptions, Credentials, Location, TransferPlan, Transport,
+    AuthFiles, AuthOrder, CertsChoice, Client, ClientOptions, Credentials, Location, PassedOver, Purpose, TransferPlan,
+    Transport,
 };
 use portcullis_oci::{Descriptor, Digest, RegistryHost, Tag};
 use portcullis_tls::Roots;
@@ -74,9 +75,31 @@ async fn tasks_are_gone() {
     }
 }
 
-/// Connects and says which pair was taken.
+/// Connects to read, where the engine would, and says which pair was taken.
 pub(crate) async fn connect(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
-    let client = Client::connect(host, &options(args)).await?;
+    connect_for(Purpose::Read, host, args).await
+}
+
+/// Connects to push, where the engine would, and says which pair was taken.
+pub(crate) async fn connect_to_push(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
+    connect_for(Purpose::Push, host, args).await
+}
+
+/// Connects to the registry itself, whatever the engine would ask in its place.
+pub(crate) async fn connect_to_registry(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
+    Ok(introduce(Client::connect(host, &options(args)).await?, args))
+}
+
+async fn connect_for(purpose: Purpose, host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
+    if args.engine != ProfileWord::Containerd {
+        return connect_to_registry(host, args).await;
+    }
+    let told = PassedOver::new(|host, error| output::warning(&format!("passed over {host}: {error}")));
+    Ok(introduce(Client::connect_as_containerd(host, &options(args), purpose, &told).await?, args))
+}
+
+fn introduce(client: Client, args: &ClientArgs) -> Client {
+    let host = client.peer();
     for finding in client.warnings() {
         output::warning(&finding.to_string());
     }
@@ -86,7 +109,7 @@ pub(crate) async fn connect(host: &RegistryHost, args: &ClientArgs) -> anyhow::R
             None => output::note(&format!("{host}: without a client certificate")),
         }
     }
-    Ok(client)
+    client
 }
 
 /// What a dry run found.
@@ -130,6 +153,7 @@ pub(crate) fn options(args: &ClientArgs) -> ClientOptions {
     let profile = match args.engine {
         ProfileWord::DockerDocs => EngineProfile::DOCKER_DOCS,
         ProfileWord::Podman => EngineProfile::PODMAN,
+        ProfileWord::Containerd => EngineProfile::CONTAINERD,
     };
     let location = match (&args.certs_dir, &args.cert_dir) {
         (Some(root), _) => Location::Root(root.clone()),
@@ -151,7 +175,8 @@ pub(crate) fn options(args: &ClientArgs) -> ClientOptions {
 pub(crate) fn auth_files(args: &ClientArgs) -> AuthFiles {
     match (&args.authfile, args.engine) {
         (Some(file), _) => AuthFiles::named(file),
-        (None, ProfileWord::DockerDocs) => AuthFiles::of_the_user(AuthOrder::DockerFirst),
+        // containerd has none of its own; nerdctl and ctr's users have Docker's.
+        (None, ProfileWord::DockerDocs | ProfileWord::Containerd) => AuthFiles::of_the_user(AuthOrder::DockerFirst),
         (None, ProfileWord::Podman) => AuthFiles::of_the_user(AuthOrder::ContainersFirst),
     }
 }
