@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::error::{BlobFault, ClientError};
 use crate::layout::{INDEX, MARKER, MAX_INDEX, check_version, listed_images, names_of};
+use crate::spool::{STREAM, Spool};
 
 mod docker;
 mod entries;
@@ -84,14 +85,34 @@ impl Archive {
         if !metadata.is_file() {
             return Err(fault(ArchiveFault::NotAFile));
         }
-        compression(&file).map_err(fault)?;
-        let entries = Entries::read(&file, metadata.len()).map_err(fault)?;
-        let mut inner = Inner { path: path.to_owned(), file: Arc::new(file), entries, images: Vec::new() };
-        inner.images = inner.listed().map_err(fault)?;
+        Self::read(path, Arc::new(file), metadata.len()).map_err(fault)
+    }
+
+    /// Takes an archive from a stream to its end: it is kept in a file without a name ([`Spool`]), since its files are read
+    /// in another order than they stand in. At most `limit` bytes are taken; [`crate::MAX_STREAM`] is meant for it.
+    ///
+    /// # Errors
+    /// Those of [`Archive::open`], [`ClientError::Spool`] when there is no room for it, and [`ClientError::Io`] when the
+    /// stream breaks off.
+    pub fn from_stream(stream: &mut impl Read, limit: u64) -> Result<Self, ClientError> {
+        let fault = |fault| ClientError::archive(Path::new(STREAM), fault);
+        let spool = Spool::create()?;
+        match spool.fill(stream, limit)? {
+            None => Err(fault(ArchiveFault::TooLong { limit })),
+            Some(0) => Err(fault(ArchiveFault::Empty)),
+            Some(length) => Self::read(Path::new(STREAM), spool.file(), length).map_err(fault),
+        }
+    }
+
+    fn read(path: &Path, file: Arc<File>, length: u64) -> Result<Self, ArchiveFault> {
+        compression(&file)?;
+        let entries = Entries::read(&file, length)?;
+        let mut inner = Inner { path: path.to_owned(), file, entries, images: Vec::new() };
+        inner.images = inner.listed()?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The file.
+    /// The file; `-` for a stream.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -280,8 +301,8 @@ fn is_called(own: &str, name: &str) -> bool {
 fn compression(mut file: &File) -> Result<(), ArchiveFault> {
     let io = |source| ArchiveFault::Io { source };
     let mut magic = Vec::new();
+    file.rewind().map_err(io)?;
     file.take(6).read_to_end(&mut magic).map_err(io)?;
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
     match compressor(&magic) {
         Some(program) => Err(ArchiveFault::Compressed { program }),
         None => Ok(()),

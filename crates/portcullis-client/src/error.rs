@@ -15,6 +15,7 @@ use crate::archive::ArchiveFault;
 use crate::credentials::{AuthFileFault, HelperFault};
 use crate::hosts::HostsFault;
 use crate::refusal::{Attempt, Failure};
+use crate::spool::SpoolError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +180,9 @@ pub enum ClientError {
         /// The cause.
         source: io::Error,
     },
+    /// An archive that comes or goes as a stream has no place meanwhile.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The directory is no OCI image layout that this version can read.
     #[error("{path} is no OCI image layout: {fault}", path = path.display())]
     Layout {
@@ -443,6 +447,7 @@ impl ClientError {
             Self::Connection { failure, .. } => failure.advice(),
             Self::Refused { attempts, .. } => attempts.iter().find_map(Attempt::advice),
             Self::Status { answer, .. } => answer.advice(),
+            Self::Spool(_) => Some(SpoolError::ADVICE),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use portcullis_oci::{Descriptor, Tag};
 use crate::ClientError;
 use crate::archive::{ArchiveName, ArchiveWriter, PlacedBlob};
 use crate::layout::{BlobWriter, LayoutDir};
+use crate::spool::Spool;
 
 /// A place for an image on this machine.
 #[derive(Clone, Debug)]
@@ -19,13 +20,22 @@ pub enum ImageTarget {
         /// The image's tag in it; that of the reference where there is none.
         tag: Option<Tag>,
     },
-    /// A new archive, or one that takes an older one's place.
+    /// A new archive.
     Archive {
         /// The file.
-        file: PathBuf,
+        file: ArchiveFile,
         /// Who is to read it.
         form: ArchiveForm,
     },
+}
+
+/// Where an archive is written.
+#[derive(Clone, Debug)]
+pub enum ArchiveFile {
+    /// A new file, or one that takes an older one's place when it is whole.
+    Named(PathBuf),
+    /// A file without a name: the archive is whole, and can be handed on, once the pull has ended well.
+    Unnamed(Spool),
 }
 
 /// What kind of archive is written.

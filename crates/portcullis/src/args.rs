@@ -30,8 +30,8 @@ pub(crate) use login::{LoginArgs, LogoutArgs};
 pub(crate) use policy::{ActionWord, PolicyCheckArgs, PolicyCommand};
 pub(crate) use serve::{AskArgs, GcArgs, MaintainArgs, ServeArgs, StatusArgs, UpArgs};
 pub(crate) use transfer::{
-    CatalogArgs, ClientArgs, CopyArgs, DeleteArgs, DiffArgs, ImagePlace, ManifestArgs, ProfileWord, PullArgs, PushArgs,
-    ReferrersArgs, RootsWord, TagsArgs,
+    CatalogArgs, ClientArgs, CopyArgs, DeleteArgs, DiffArgs, FileWord, ImagePlace, ManifestArgs, ProfileWord, PullArgs,
+    PushArgs, ReferrersArgs, RootsWord, TagsArgs,
 };
 pub(crate) use trust::{RoleWord, TrustAddArgs, TrustCommand, TrustForgiveArgs, TrustListArgs, TrustRemoveArgs};
 

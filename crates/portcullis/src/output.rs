@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::error::{ContextKind, ContextValue};
 use portcullis_certs::{Severity, ShellCommand};
-use portcullis_client::ClientError;
+use portcullis_client::{ClientError, Spool};
 use portcullis_doctor::Style;
 use portcullis_oci::InvalidReference;
 use serde::Serialize;
@@ -60,6 +61,16 @@ pub(crate) fn bytes(result: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Whether the result would be shown to a person rather than handed on.
+pub(crate) fn is_shown() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// An archive as the result. Here a closed pipe is an error: whoever reads it has not got all of it.
+pub(crate) fn archive(archive: &Spool) -> anyhow::Result<()> {
+    archive.write_to(&mut io::stdout().lock()).context("cannot hand on the archive to standard output")
 }
 
 /// Where a program that runs for long writes lines of its own making.

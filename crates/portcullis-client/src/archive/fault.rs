@@ -16,6 +16,15 @@ pub enum ArchiveFault {
     /// It is a pipe, a device or a directory: its files are read in another order than they stand in.
     #[error("it is no regular file")]
     NotAFile,
+    /// A stream that ended before anything came.
+    #[error("nothing came: what writes to it has failed, or has nothing to say")]
+    Empty,
+    /// A stream of more bytes than are taken.
+    #[error("more than {limit} bytes came: write the archive to a file, and name that")]
+    TooLong {
+        /// The bound.
+        limit: u64,
+    },
     /// It is compressed as a whole.
     #[error("it is compressed with {program}: unpack it first ({program} -d)")]
     Compressed {

@@ -5,6 +5,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sink::ArchiveFile;
 
 struct Files {
     dir: TempDir,
@@ -178,7 +179,9 @@ fn what_is_written_is_read_again_and_is_a_tar() {
     let manifests = [(image.clone(), Bytes::from_static(manifest))];
     let contents = Contents { image: &image, referrers: &[], manifests: &manifests, blobs: &blobs };
     assert!(matches!(contents.docker(None), Err(ClientError::NotForDocker { .. })));
-    let writer = Arc::new(ArchiveWriter::create(&target, contents.oci(Some(&"v1".parse().unwrap()))).unwrap());
+    let writer = Arc::new(
+        ArchiveWriter::create(&ArchiveFile::Named(target.clone()), contents.oci(Some(&"v1".parse().unwrap()))).unwrap(),
+    );
     let mut begun: Vec<PlacedBlob> = blobs.iter().map(|blob| writer.create_blob(blob).unwrap()).collect();
     // Side by side.
     begun[1].write(&large[..1000]).unwrap();
@@ -215,7 +218,48 @@ fn an_archive_that_breaks_off_leaves_what_was_there() {
     let dir = TempDir::new().unwrap();
     let target = dir.path().join("out.tar");
     fs::write(&target, "before").unwrap();
-    drop(ArchiveWriter::create(&target, ArchivePlan::default()).unwrap());
+    drop(ArchiveWriter::create(&ArchiveFile::Named(target.clone()), ArchivePlan::default()).unwrap());
     assert_eq!(fs::read_to_string(&target).unwrap(), "before");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("the line is dead"))
+    }
+}
+
+#[test]
+fn a_stream_is_taken_up_to_its_bound_and_read_as_a_file_is() {
+    let files = saved();
+    let bytes = fs::read(files.path()).unwrap();
+    let length = bytes.len() as u64;
+    let streamed = Archive::from_stream(&mut &bytes[..], length).unwrap();
+    assert_eq!(streamed.names(), files.open().unwrap().names());
+    for (stream, limit, said) in [
+        (&bytes[..], length - 1, "more than"),
+        (&bytes[..100], length, "ends at byte 0"),
+        (b"", length, "nothing came"),
+        (b"no archive at all", length, "in the middle of a header"),
+        (b"\x1f\x8b packed", length, "gzip -d"),
+    ] {
+        let error = Archive::from_stream(&mut &*stream, limit).unwrap_err().to_string();
+        assert!(error.starts_with("- is not taken as an image archive: ") && error.contains(said), "{error}");
+    }
+    let error = Archive::from_stream(&mut Broken, length).unwrap_err().to_string();
+    assert_eq!(error, "cannot read -: the line is dead");
+}
+
+#[test]
+fn an_archive_without_a_name_is_handed_on_whole() {
+    let spool = Spool::create().unwrap();
+    let mut plan = ArchivePlan::default();
+    plan.add_file("oci-layout", b"{}".to_vec());
+    ArchiveWriter::create(&ArchiveFile::Unnamed(spool.clone()), plan).unwrap().finish().unwrap();
+    let mut streamed = Vec::new();
+    spool.write_to(&mut streamed).unwrap();
+    assert_eq!(streamed.len(), 4 * 512, "a header, a block and the end");
+    assert!(streamed.starts_with(b"oci-layout\0"));
 }

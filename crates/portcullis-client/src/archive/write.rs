@@ -13,6 +13,8 @@ use super::fault::ArchiveFault;
 use crate::error::{BlobFault, ClientError};
 use crate::expected::Expected;
 use crate::layout::BLOBS;
+use crate::sink::ArchiveFile;
+use crate::spool::{STREAM, Spool};
 use crate::temporary::{Temporary, sync_directory};
 
 const BLOCK: u64 = 512;
@@ -85,10 +87,15 @@ impl ArchivePlan {
 /// what had the name before still has it.
 #[derive(Debug)]
 pub(crate) struct ArchiveWriter {
-    target: PathBuf,
-    temporary: Temporary,
+    content: Content,
     blobs: HashMap<Digest, Span>,
     length: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    Named { target: PathBuf, temporary: Temporary },
+    Unnamed(Spool),
 }
 
 /// A blob on its way to its place.
@@ -100,22 +107,26 @@ pub(crate) struct PlacedBlob {
 }
 
 impl ArchiveWriter {
-    pub(crate) fn create(target: &Path, plan: ArchivePlan) -> Result<Self, ClientError> {
-        let directory = directory_of(target);
-        if target.is_dir() {
-            return Err(ClientError::archive(target, ArchiveFault::NotAFile));
-        }
-        let temporary = Temporary::create(directory)?;
+    pub(crate) fn create(target: &ArchiveFile, plan: ArchivePlan) -> Result<Self, ClientError> {
+        let content = match target {
+            ArchiveFile::Named(path) if path.is_dir() => {
+                return Err(ClientError::archive(path, ArchiveFault::NotAFile));
+            }
+            ArchiveFile::Named(path) => {
+                Content::Named { target: path.clone(), temporary: Temporary::create(directory_of(path))? }
+            }
+            ArchiveFile::Unnamed(spool) => Content::Unnamed(spool.clone()),
+        };
         for (offset, bytes) in &plan.known {
-            temporary.write_at(bytes, *offset)?;
+            content.write_at(bytes, *offset)?;
         }
-        Ok(Self { target: target.to_owned(), temporary, blobs: plan.blobs, length: plan.length })
+        Ok(Self { content, blobs: plan.blobs, length: plan.length })
     }
 
     /// Begins to write a blob.
     pub(crate) fn create_blob(self: &Arc<Self>, blob: &Descriptor) -> Result<PlacedBlob, ClientError> {
         let span = self.blobs.get(&blob.digest).filter(|span| span.size == blob.size);
-        let missing = || ClientError::blob(&self.target, &blob.digest, BlobFault::Missing);
+        let missing = || ClientError::blob(self.path(), &blob.digest, BlobFault::Missing);
         let offset = span.ok_or_else(missing)?.offset;
         Ok(PlacedBlob { archive: Arc::clone(self), offset, expected: Expected::of(blob) })
     }
@@ -123,20 +134,43 @@ impl ArchiveWriter {
     /// Gives the archive its name. Every blob was committed.
     pub(crate) fn finish(&self) -> Result<(), ClientError> {
         // The two empty blocks at the end.
-        self.temporary.set_length(self.length.saturating_add(2 * BLOCK))?;
-        self.temporary.persist(&self.target)?;
-        sync_directory(directory_of(&self.target))
+        let length = self.length.saturating_add(2 * BLOCK);
+        match &self.content {
+            Content::Named { target, temporary } => {
+                temporary.set_length(length)?;
+                temporary.persist(target)?;
+                sync_directory(directory_of(target))
+            }
+            Content::Unnamed(spool) => spool.set_length(length),
+        }
+    }
+
+    /// For messages.
+    fn path(&self) -> &Path {
+        match &self.content {
+            Content::Named { target, .. } => target,
+            Content::Unnamed(_) => Path::new(STREAM),
+        }
+    }
+}
+
+impl Content {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), ClientError> {
+        match self {
+            Self::Named { temporary, .. } => temporary.write_at(bytes, offset),
+            Self::Unnamed(spool) => spool.write_at(bytes, offset),
+        }
     }
 }
 
 impl PlacedBlob {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        let within = self.expected.take(bytes, &self.archive.target)?;
-        self.archive.temporary.write_at(bytes, self.offset + within)
+        let within = self.expected.take(bytes, self.archive.path())?;
+        self.archive.content.write_at(bytes, self.offset + within)
     }
 
     pub(crate) fn commit(self) -> Result<(), ClientError> {
-        self.expected.check(&self.archive.target)
+        self.expected.check(self.archive.path())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::place::{DeletePlace, RepositoryPlace};
 pub(crate) struct PullArgs {
     /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
     pub(crate) reference: Reference,
-    /// Where to: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]
+    /// Where to: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]; FILE may be `-`, standard output
     #[arg(long, value_name = "PLACE")]
     pub(crate) to: ImagePlace,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(crate) struct PullArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PushArgs {
-    /// Where from: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]
+    /// Where from: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME:TAG]; FILE may be `-`, standard input
     #[arg(value_name = "PLACE")]
     pub(crate) from: ImagePlace,
     /// The image's new name: HOST[:PORT]/NAME[:TAG]
@@ -69,6 +69,15 @@ impl PartArgs {
             referrers: if self.referrers { Referrers::Taken } else { Referrers::Left },
             parallel: usize::from(self.parallel),
         }
+    }
+
+    /// Events and an archive do not both go to standard output.
+    pub(crate) fn refuse_events(&self) -> Result<(), Misconfigured> {
+        if self.json {
+            let what = "standard output cannot take both the archive and the events of --json";
+            return Err(Misconfigured(format!("{what}: leave out --json, or name a file")));
+        }
+        Ok(())
     }
 
     /// Who is told what happens.
@@ -265,19 +274,61 @@ pub(crate) enum ImagePlace {
     /// `oci:DIR[:TAG]`
     Layout(LayoutName),
     /// `oci-archive:FILE[:TAG]`
-    OciArchive { file: PathBuf, tag: Option<Tag> },
+    OciArchive { file: FileWord, tag: Option<Tag> },
     /// `docker-archive:FILE[:NAME[:TAG]]`
-    DockerArchive { file: PathBuf, name: Option<ArchiveName> },
+    DockerArchive { file: FileWord, name: Option<ArchiveName> },
+}
+
+/// An archive's file
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FileWord {
+    /// Its path
+    Path(PathBuf),
+    /// `-`: standard input or output
+    Standard,
+}
+
+impl From<PathBuf> for FileWord {
+    fn from(path: PathBuf) -> Self {
+        if path == Path::new("-") { Self::Standard } else { Self::Path(path) }
+    }
+}
+
+impl fmt::Display for FileWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Standard => f.write_str("-"),
+        }
+    }
+}
+
+impl ImagePlace {
+    /// Whether it is standard input or output.
+    pub(crate) fn is_stream(&self) -> bool {
+        match self {
+            Self::Layout(_) => false,
+            Self::OciArchive { file, .. } | Self::DockerArchive { file, .. } => *file == FileWord::Standard,
+        }
+    }
 }
 
 impl fmt::Display for ImagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, path, name) = match self {
-            Self::Layout(LayoutName { directory, tag }) => ("oci", directory, tag.as_ref().map(ToString::to_string)),
-            Self::OciArchive { file, tag } => ("oci-archive", file, tag.as_ref().map(ToString::to_string)),
-            Self::DockerArchive { file, name } => ("docker-archive", file, name.as_ref().map(ToString::to_string)),
+        let name = match self {
+            Self::Layout(LayoutName { directory, tag }) => {
+                write!(f, "oci:{}", directory.display())?;
+                tag.as_ref().map(ToString::to_string)
+            }
+            Self::OciArchive { file, tag } => {
+                write!(f, "oci-archive:{file}")?;
+                tag.as_ref().map(ToString::to_string)
+            }
+            Self::DockerArchive { file, name } => {
+                write!(f, "docker-archive:{file}")?;
+                name.as_ref().map(ToString::to_string)
+            }
         };
-        write!(f, "{kind}:{}", path.display())?;
         name.iter().try_for_each(|name| write!(f, ":{name}"))
     }
 }
@@ -291,7 +342,7 @@ impl FromStr for ImagePlace {
             Some(("oci", name)) => name.parse().map(Self::Layout).map_err(shown),
             Some(("oci-archive", name)) => {
                 let LayoutName { directory, tag } = name.parse().map_err(shown)?;
-                Ok(Self::OciArchive { file: directory, tag })
+                Ok(Self::OciArchive { file: directory.into(), tag })
             }
             // A name may hold colons, so the file may not.
             Some(("docker-archive", name)) => {
@@ -300,7 +351,7 @@ impl FromStr for ImagePlace {
                     return Err(format!("{text:?} names no file"));
                 }
                 let name = name.map(str::parse).transpose().map_err(shown)?;
-                Ok(Self::DockerArchive { file: file.into(), name })
+                Ok(Self::DockerArchive { file: PathBuf::from(file).into(), name })
             }
             _ => Err(format!(
                 "{text:?} is no place for an image: write oci:DIR for an OCI layout directory, oci-archive:FILE for one in a tar, or docker-archive:FILE for what `docker load` takes"

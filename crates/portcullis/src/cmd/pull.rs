@@ -1,9 +1,13 @@
 //! `portcullis pull`: an image from a registry into an OCI layout directory or an archive.
 
-use portcullis_client::{ArchiveForm, ImageTarget, LayoutDir, TransferOptions, plan_pull, pull_image};
+use portcullis_client::{
+    ArchiveFile, ArchiveForm, ImageTarget, LayoutDir, Spool, TransferOptions, plan_pull, pull_image,
+};
 
-use crate::args::{ImagePlace, PullArgs};
+use crate::args::{FileWord, ImagePlace, PullArgs};
 use crate::cmd::transfer;
+use crate::exit::Misconfigured;
+use crate::output;
 
 pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     let hint = match args.to {
@@ -13,6 +17,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         }
     };
     transfer::run_resumable(hint, async {
+        refuse_terminal(args)?;
         let (options, audience) = (options(args)?, args.part.audience(args.client.quiet));
         let client = transfer::connect(&args.reference.host, &args.client).await?;
         if args.part.dry_run {
@@ -26,6 +31,12 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         }
         let target = target(&args.to)?;
         let pulled = pull_image(&client, &args.reference, &target, &options, &audience.progress()).await?;
+        if let ImageTarget::Archive { file: ArchiveFile::Unnamed(archive), .. } = target {
+            // On a thread of its own, so that a signal ends it also where nobody reads.
+            tokio::task::spawn_blocking(move || output::archive(&archive)).await??;
+            output::note(&pulled.image.digest.to_string());
+            return Ok(());
+        }
         let counts = [
             ("manifests", pulled.manifests as u64),
             ("fetched", pulled.fetched as u64),
@@ -47,7 +58,32 @@ fn options(args: &PullArgs) -> anyhow::Result<TransferOptions> {
 fn target(place: &ImagePlace) -> anyhow::Result<ImageTarget> {
     Ok(match place.clone() {
         ImagePlace::Layout(name) => ImageTarget::Layout { layout: LayoutDir::create(&name.directory)?, tag: name.tag },
-        ImagePlace::OciArchive { file, tag } => ImageTarget::Archive { file, form: ArchiveForm::Oci { tag } },
-        ImagePlace::DockerArchive { file, name } => ImageTarget::Archive { file, form: ArchiveForm::Docker { name } },
+        ImagePlace::OciArchive { file, tag } => {
+            ImageTarget::Archive { file: archive_file(file)?, form: ArchiveForm::Oci { tag } }
+        }
+        ImagePlace::DockerArchive { file, name } => {
+            ImageTarget::Archive { file: archive_file(file)?, form: ArchiveForm::Docker { name } }
+        }
     })
+}
+
+fn archive_file(file: FileWord) -> anyhow::Result<ArchiveFile> {
+    Ok(match file {
+        FileWord::Path(path) => ArchiveFile::Named(path),
+        FileWord::Standard => ArchiveFile::Unnamed(Spool::create()?),
+    })
+}
+
+fn refuse_terminal(args: &PullArgs) -> Result<(), Misconfigured> {
+    if !args.to.is_stream() || args.part.dry_run {
+        return Ok(());
+    }
+    args.part.refuse_events()?;
+    if output::is_shown() {
+        let (to, reference) = (&args.to, &args.reference);
+        return Err(Misconfigured(format!(
+            "standard output is a terminal, and an archive is no text: hand it on, as in portcullis pull {reference} --to {to} | docker load"
+        )));
+    }
+    Ok(())
 }

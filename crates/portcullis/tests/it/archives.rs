@@ -9,7 +9,11 @@ use portcullis_testkit::skip_unless;
 use crate::dockerd::{DOCKER, DOCKERD, Dockerd};
 use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::{PODMAN, SKOPEO};
+use crate::process::Ran;
 use crate::registry::{PORTCULLIS, Registry};
+
+/// Gives a program a terminal.
+const SCRIPT: Need = Need::Program("script");
 
 /// A registry that the machine's clients are let into, with an image of either kind in `demo/oci:1` and `demo/docker:1`.
 fn with_images(machine: &Machine) -> (Registry<'_>, [Image; 2]) {
@@ -106,6 +110,84 @@ fn skopeo_copies_what_we_pull_and_we_push_what_it_writes() {
         machine.run(PORTCULLIS, &["push", read, &registry.reference("back/app:1")]).ok();
         let manifest = machine.run(PORTCULLIS, &["manifest", &registry.reference("back/app:1")]).ok();
         assert!(manifest.stdout.contains(&images[0].config.digest.to_string()), "{written}: {manifest}");
+    }
+}
+
+/// Runs a pipe as a shell does; it fails when any part of it fails.
+fn pipe(machine: &Machine, environment: &str, line: &str) -> Ran {
+    machine.run("env", &[environment, "bash", "-o", "pipefail", "-c", &format!("PATH=$PATH:{}; {line}", directory())])
+}
+
+fn directory() -> &'static str {
+    PORTCULLIS.rsplit_once('/').unwrap().0
+}
+
+#[test]
+fn archives_go_through_pipes() {
+    skip_unless!(IP, NSENTER, DOCKERD, DOCKER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, images) = with_images(&machine);
+    let dockerd = Dockerd::start(&machine);
+    let socket = format!("DOCKER_HOST=unix://{}", machine.dir().join("dockerd/sock").display());
+    let (reference, back) = (registry.reference("demo/oci:1"), registry.reference("back/oci:1"));
+    let digest = images[0].manifest.digest.to_string();
+    let loaded =
+        pipe(&machine, &socket, &format!("portcullis pull -q {reference} --to docker-archive:- | docker load"));
+    assert_eq!(loaded.ok().says(&reference).stderr.trim(), digest, "the digest goes to standard error");
+    pipe(&machine, &socket, &format!("docker save {reference} | portcullis push docker-archive:- {back}")).ok();
+    dockerd.docker(&["rmi", &reference]).ok();
+    dockerd.docker(&["pull", &back]).ok();
+    let id = dockerd.docker(&["image", "inspect", "--format", "{{.Id}}", &back]).ok();
+    assert_eq!(id.stdout.trim(), images[0].config.digest.to_string());
+
+    // The same bytes as in a file, and back in again by its tag.
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci-archive:o.tar:v1"]).ok();
+    pipe(&machine, &socket, &format!("portcullis pull {reference} --to oci-archive:-:v1 | cmp - o.tar")).ok();
+    let push = format!("portcullis push -q oci-archive:-:v1 {} < o.tar", registry.reference("back/oci:2"));
+    assert_eq!(pipe(&machine, &socket, &push).ok().stdout.trim(), digest);
+    let left = fs::read_dir(machine.dir()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "-");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_pipe_that_breaks_is_told() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _) = with_images(&machine);
+    let (reference, to) = (registry.reference("demo/oci:1"), registry.reference("back/app:1"));
+    let run = |line: &str| pipe(&machine, "A=b", line);
+    let push = format!("portcullis push docker-archive:- {to}");
+    run(&format!("true | {push}")).exits(1).says("nothing came");
+    run(&format!("head -c 100000 /dev/zero | tr '\\0' x | {push}")).exits(1).says("its checksum is wrong");
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "docker-archive:d.tar"]).ok();
+    run(&format!("head -c 200000 d.tar | {push}")).exits(1).says("the archive ends before");
+    run(&format!("gzip -c d.tar | {push}")).exits(1).says("gzip -d");
+    run(&format!("TMPDIR=/nowhere {push} < d.tar")).exits(1).says("in /nowhere").says("fix: ").says("TMPDIR=DIR");
+    machine.run(PORTCULLIS, &["manifest", &to]).exits(1);
+
+    let pull = format!("portcullis pull {reference} --to docker-archive:-");
+    run(&format!("{pull} | true")).exits(1).says("cannot hand on the archive").says("Broken pipe");
+    run(&format!("{pull} --json")).exits(2).says("leave out --json");
+    let dry = run(&format!("{pull} --dry-run")).ok();
+    assert_eq!(dry.stdout.lines().count(), 1, "{dry}");
+    // A full disk.
+    run("mkdir small && mount -t tmpfs -o size=100k tmpfs small").ok();
+    let full =
+        run(&format!("TMPDIR=small {pull}")).exits(1).says("cannot keep the archive in a temporary file in small");
+    assert!(full.stdout.is_empty(), "nothing is handed on that is not whole");
+    run(&format!("TMPDIR=small {push} < d.tar")).exits(1).says("No space left").says("TMPDIR=DIR");
+}
+
+#[test]
+fn a_terminal_is_no_place_for_an_archive() {
+    skip_unless!(IP, NSENTER, SCRIPT, Need::Namespaces);
+    let machine = Machine::new();
+    for line in [
+        format!("{PORTCULLIS} pull registry.test/app:1 --to docker-archive:-"),
+        format!("{PORTCULLIS} push docker-archive:- registry.test/app:1"),
+    ] {
+        let told = machine.run("script", &["--quiet", "--return", "--command", &line, "/dev/null"]).exits(2);
+        told.says("is a terminal").says("docker-archive:-").says(" | ");
     }
 }
 
