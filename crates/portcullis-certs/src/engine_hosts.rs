@@ -4,7 +4,7 @@
 //! engine's: a `hosts.toml` that cannot be read is a fault, where containerd logs it and goes on with the certificate files.
 
 use crate::engine_files::{HostEntry, HostsToml};
-use crate::fault::Fault;
+use crate::fault::{Fault, WithoutConfig};
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
 use crate::host_certs::{self, CertsLocation, HostCerts, directory};
@@ -75,7 +75,7 @@ fn read_entries(
     findings: &mut Vec<Finding>,
 ) -> Vec<EngineHost> {
     let mut not_taken = |line, reason| {
-        let fault = Fault::ConfigNotTaken { reason, falls_back: false };
+        let fault = Fault::ConfigNotTaken { reason, then: WithoutConfig::Refused };
         findings.push(Finding::at(path, line, Severity::Fatal, fault));
     };
     let directory = path.parent().unwrap_or(path);

@@ -217,8 +217,8 @@ pub enum Fault {
     ConfigNotTaken {
         /// What is wrong in it.
         reason: String,
-        /// Whether it then reads the certificate files beside it, as containerd does; otherwise it does not start.
-        falls_back: bool,
+        /// What comes of it.
+        then: WithoutConfig,
     },
     /// Certificate files beside a `hosts.toml`, which is read instead of them (D81).
     BesideHostsToml,
@@ -308,6 +308,17 @@ pub enum Fault {
         /// Who should own it.
         expected: u32,
     },
+}
+
+/// What comes of a configuration file that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutConfig {
+    /// The engine does not start.
+    NotStarted,
+    /// The certificate files beside it are read, as containerd does.
+    CertificateFiles,
+    /// Nothing is sent: Portcullis's own client does not guess what was meant.
+    Refused,
 }
 
 /// In what way an existing directory's name differs from the wanted one.

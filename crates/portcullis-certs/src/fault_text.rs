@@ -1,6 +1,6 @@
 //! The words of each fault. What is wrong only: what to do about it is [`Fix`](crate::Fix)'s.
 
-use crate::fault::{Encryption, Fault, LookAlike};
+use crate::fault::{Encryption, Fault, LookAlike, WithoutConfig};
 use crate::visible::{Visible, visible_bytes};
 use std::fmt;
 use std::io;
@@ -117,10 +117,13 @@ impl Fault {
 
     fn write_config(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConfigNotTaken { reason, falls_back: true } => {
-                write!(f, "not read: {}; the certificate files are read instead", Visible(reason))
-            }
-            Self::ConfigNotTaken { reason, .. } => write!(f, "the engine does not start with it: {}", Visible(reason)),
+            Self::ConfigNotTaken { reason, then } => match then {
+                WithoutConfig::CertificateFiles => {
+                    write!(f, "not read: {}; the certificate files are read instead", Visible(reason))
+                }
+                WithoutConfig::NotStarted => write!(f, "the engine does not start with it: {}", Visible(reason)),
+                WithoutConfig::Refused => write!(f, "cannot be read: {}", Visible(reason)),
+            },
             Self::BesideHostsToml => f.write_str("not read: hosts.toml is there and counts alone"),
             Self::CombinedPair => f.write_str(
                 "names two files that each hold certificate and key; a pair of files is [[\"CERT\", \"KEY\"]]",

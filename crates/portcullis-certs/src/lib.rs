@@ -51,7 +51,7 @@ pub use command::ShellCommand;
 pub use crl::{CrlScope, RevocationList};
 pub use engine_hosts::{EngineHost, read_engine_hosts};
 pub use error::CertsError;
-pub use fault::{Encryption, Fault, LookAlike};
+pub use fault::{Encryption, Fault, LookAlike, WithoutConfig};
 pub use finding::{Finding, Severity};
 pub use fingerprint::{Fingerprint, Serial};
 pub use fix::Fix;

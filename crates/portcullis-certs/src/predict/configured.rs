@@ -4,7 +4,7 @@ use super::certs_d::{self, blank_endpoint, fill};
 use super::words;
 use super::{Endpoint, Look, Outcome, Prediction, Scheme, Situation, Tried, UnreadReason, insecure};
 use crate::engine_files::{BuildkitRegistry, BuildkitdToml, NotTaken, RegistriesYaml, RegistryTls, TlsFiles};
-use crate::fault::Fault;
+use crate::fault::{Fault, WithoutConfig};
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
 use crate::host_certs;
@@ -190,7 +190,7 @@ fn read_config(made: &mut Prediction, situation: &Situation<'_>) -> Option<(Path
 }
 
 fn not_taken(mut made: Prediction, path: PathBuf, error: NotTaken) -> Prediction {
-    let fault = Fault::ConfigNotTaken { reason: error.reason.clone(), falls_back: false };
+    let fault = Fault::ConfigNotTaken { reason: error.reason.clone(), then: WithoutConfig::NotStarted };
     made.findings.push(Finding::at(&path, error.line, Severity::Fatal, fault));
     made.outcome = Outcome::Fails { at: path, text: error.reason };
     made

@@ -4,7 +4,7 @@ use super::certs_d::{self, blank_endpoint, fill, look, read_taken};
 use super::words;
 use super::{Endpoint, Look, Outcome, Places, Prediction, Scheme, Situation, Tried, UnreadReason, insecure};
 use crate::engine_files::{ContainerdConfig, HostEntry, HostsToml, NotTaken};
-use crate::fault::Fault;
+use crate::fault::{Fault, WithoutConfig};
 use crate::file::{self, FILE_LIMIT};
 use crate::finding::{Finding, Severity};
 use crate::host_certs;
@@ -63,7 +63,7 @@ fn configured(made: &mut Prediction, situation: &Situation<'_>) -> Result<Option
         Ok((bytes, _)) => match ContainerdConfig::parse(&bytes) {
             Ok(config) => config,
             Err(error) => {
-                let fault = Fault::ConfigNotTaken { reason: error.reason.clone(), falls_back: false };
+                let fault = Fault::ConfigNotTaken { reason: error.reason.clone(), then: WithoutConfig::NotStarted };
                 made.findings.push(Finding::at(&path, error.line, Severity::Fatal, fault));
                 return Err(Outcome::Fails { at: path, text: error.reason });
             }
@@ -162,7 +162,7 @@ fn read_hosts_toml(made: &mut Prediction, path: &Path, bytes: &[u8], situation: 
     let read = match read {
         Ok(read) => read,
         Err((line, reason)) => {
-            let fault = Fault::ConfigNotTaken { reason, falls_back: true };
+            let fault = Fault::ConfigNotTaken { reason, then: WithoutConfig::CertificateFiles };
             made.findings.push(Finding::at(path, line, Severity::Warning, fault));
             return read_certificate_files(made, situation, host);
         }
