@@ -1,13 +1,15 @@
 //! `tags`, `manifest`, `copy` and `delete` as they are typed: what they print, and what the registry saw of them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use portcullis_testkit::image::Image;
+use portcullis_testkit::image::{Blob, Image};
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::netns::{IP, Machine, NSENTER};
 use crate::process::{self, DEADLINE, Ran, Running, eventually};
@@ -257,7 +259,7 @@ fn what_two_images_differ_in() {
     }
     assert!(!told.stdout.contains(&base), "what is in common is not told: {told}");
     let json = machine.run(PORTCULLIS, &["diff", &first, &second, "--json", "--platform", "amd64"]).exits(4);
-    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["images"][0]["platform"], "linux/amd64");
     assert_eq!(json["images"][0]["layers"]["common"], 1);
     assert_eq!(json["first"]["digest"], image.manifest.digest.to_string());
@@ -330,16 +332,82 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
+fn one_platform_of_an_index_is_taken() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    registry.fill_certs(&machine.docker_certs("registry.test:5443"), &registry.new_client("ci-7"));
+    let images = [Image::new(7, &[1_000]), for_arm64(Image::new(8, &[2_000]))];
+    let index = write_index(&machine.dir().join("layout"), &images.each_ref(), &["amd64", "arm64"]);
+    let reference = registry.reference("demo/multi:1");
+    assert_eq!(machine.run(PORTCULLIS, &["push", "oci:layout:multi", &reference]).ok().stdout.trim(), index);
+
+    let pull = |place: &str, platform: &str| {
+        machine.run(PORTCULLIS, &["pull", &reference, "--to", place, "--platform", platform])
+    };
+    for (image, platform) in [(&images[0], "linux/amd64"), (&images[1], "linux/arm64"), (&images[1], "linux/aarch64")] {
+        let dir = platform.replace('/', "-");
+        let pulled = pull(&format!("oci:{dir}"), platform).ok();
+        assert_eq!(pulled.stdout.trim(), image.manifest.digest.to_string(), "{platform}");
+        let blobs = machine.dir().join(dir).join("blobs/sha256");
+        assert_eq!(
+            fs::read_dir(&blobs).unwrap().count(),
+            3,
+            "{platform}: manifest, config and layer, and nothing else"
+        );
+        assert!(fs::read(blobs.join(image.layers[0].digest.hex())).is_ok_and(|bytes| bytes == image.layers[0].bytes));
+    }
+    for place in ["oci:none", "oci-archive:none.tar", "docker-archive:none.tar"] {
+        let missing = pull(place, "linux/s390x").exits(1);
+        missing.says("there is no image for linux/s390x (there is linux/amd64, linux/arm64)");
+        assert!(!machine.dir().join("none.tar").exists());
+    }
+    pull("oci:none", "linux/").exits(2);
+    let whole = machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:whole"]).ok();
+    assert_eq!(whole.stdout.trim(), index);
+}
+
+/// The same image with another architecture in its config.
+fn for_arm64(mut image: Image) -> Image {
+    let mut config: Value = serde_json::from_slice(&image.config.bytes).unwrap();
+    config["architecture"] = json!("arm64");
+    image.config = Blob::new("application/vnd.oci.image.config.v1+json", serde_json::to_vec(&config).unwrap());
+    let mut manifest: Value = serde_json::from_slice(&image.manifest.bytes).unwrap();
+    manifest["config"] = image.config.descriptor();
+    image.manifest = Blob::new("application/vnd.oci.image.manifest.v1+json", serde_json::to_vec(&manifest).unwrap());
+    image
+}
+
+/// Writes the images and an index of them, tagged `multi`; says the index's digest.
+fn write_index(layout: &Path, images: &[&Image], architectures: &[&str]) -> String {
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let mut children = Vec::new();
+    for (image, architecture) in images.iter().zip(architectures) {
+        image.add_to_layout(layout);
+        let mut child = image.manifest.descriptor();
+        child["platform"] = json!({"os": "linux", "architecture": architecture});
+        children.push(child);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
+    let index = Blob::new(INDEX, serde_json::to_vec(&index).unwrap());
+    fs::write(layout.join("blobs/sha256").join(index.digest.hex()), &index.bytes).unwrap();
+    let mut listed = index.descriptor();
+    listed["annotations"] = json!({"org.opencontainers.image.ref.name": "multi"});
+    let listed = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed]});
+    fs::write(layout.join("index.json"), serde_json::to_vec(&listed).unwrap()).unwrap();
+    index.digest.to_string()
+}
+
+#[test]
 fn what_happens_is_told_to_programs_as_json() {
     skip_unless!(IP, NSENTER, Need::Namespaces);
     let machine = Machine::new();
     let (registry, _, image) = with_image(&machine);
     let from = registry.reference("demo/app:1");
     let told = machine.run(PORTCULLIS, &["pull", &from, "--to", "oci:out", "--json"]).ok();
-    let events: Vec<serde_json::Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |event: &str, state: Option<&str>| {
-        let is_one =
-            |told: &&serde_json::Value| told["event"] == event && state.is_none_or(|state| told["state"] == state);
+        let is_one = |told: &&Value| told["event"] == event && state.is_none_or(|state| told["state"] == state);
         events.iter().filter(is_one).count()
     };
     assert_eq!(
@@ -380,7 +448,7 @@ fn an_interrupted_pull_leaves_nothing_broken_and_says_how_to_go_on() {
 }
 
 /// The names of all files in the directory itself and in the layout `out`.
-fn walk(dir: &std::path::Path) -> Vec<String> {
-    let names = |dir: &std::path::Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+fn walk(dir: &Path) -> Vec<String> {
+    let names = |dir: &Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().file_name());
     names(dir).chain(names(&dir.join("out"))).map(|name| name.to_string_lossy().into_owned()).collect()
 }
