@@ -27,8 +27,7 @@
 //! # }
 //! ```
 //!
-//! A client of one's own needs the TLS configuration for a host, and nothing else from here. For reqwest (hyper takes the
-//! same value through `tokio-rustls`):
+//! A client of one's own needs the TLS configuration for a host, and nothing else from here. For reqwest:
 //!
 //! ```no_run
 //! use portcullis_certs::{CertsLocation, EngineProfile, Severity, read_host_certs};
@@ -48,6 +47,40 @@
 //!     .redirect(reqwest::redirect::Policy::none())
 //!     .build()?;
 //! # drop(http);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! For hyper, through `tokio-rustls`:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use hyper::client::conn::http1;
+//! use hyper::{Request, header::HOST};
+//! use portcullis_certs::{CertsLocation, EngineProfile, Severity, read_host_certs};
+//! use portcullis_oci::RegistryHost;
+//! use portcullis_tls::{Roots, client_config};
+//! use rustls_pki_types::ServerName;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let host: RegistryHost = "registry.test:5443".parse()?;
+//! let now = time::OffsetDateTime::now_utc();
+//! let (certs, findings) = read_host_certs(&EngineProfile::DOCKER_DOCS, CertsLocation::Search, &host, now);
+//! if let Some(fatal) = findings.iter().find(|finding| finding.severity == Severity::Fatal) {
+//!     return Err(fatal.to_string().into());
+//! }
+//! let mut tls = client_config(&certs.roots, Roots::Merge, certs.pairs.first())?;
+//! // It offers HTTP/2 as well, which `http1` does not speak.
+//! tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+//! let tcp = tokio::net::TcpStream::connect((host.server_name(), host.port_or_default())).await?;
+//! let name = ServerName::try_from(host.server_name().to_owned())?;
+//! let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
+//! let (mut sender, connection) = http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
+//! tokio::spawn(connection);
+//! let request = Request::get("/v2/").header(HOST, host.as_str()).body(http_body_util::Empty::<bytes::Bytes>::new())?;
+//! let answer = sender.send_request(request).await?;
+//! assert_eq!(answer.status(), 200);
 //! # Ok(())
 //! # }
 //! ```
