@@ -11,7 +11,6 @@ use crate::host_certs::{self, CertsLocation, HostCerts, directory};
 use crate::predict::Scheme;
 use crate::profile::EngineProfile;
 use portcullis_oci::RegistryHost;
-use std::io::ErrorKind;
 use std::path::Path;
 use time::OffsetDateTime;
 
@@ -52,7 +51,7 @@ pub fn read_engine_hosts(
             // Empty is absent, to containerd too.
             Ok((bytes, _)) if bytes.is_empty() => {}
             Ok((bytes, _)) => return (read_entries(&path, &bytes, registry, now, &mut findings), findings),
-            Err(Fault::Unreadable { error: ErrorKind::NotFound } | Fault::DanglingLink) => {}
+            Err(fault) if fault.is_absent() => {}
             Err(fault) => {
                 findings.push(Finding::new(&path, Severity::Fatal, fault));
                 return (Vec::new(), findings);
@@ -112,12 +111,7 @@ fn load(
     now: OffsetDateTime,
     findings: &mut Vec<Finding>,
 ) -> EngineHost {
-    for line in &entry.combined {
-        findings.push(Finding::at(path, *line, Severity::Warning, Fault::CombinedPair));
-    }
-    for line in &entry.empty_names {
-        findings.push(Finding::at(path, *line, Severity::Warning, Fault::EmptyFileName));
-    }
+    findings.extend(entry.warnings(path));
     let contents = host_certs::read_named(&EngineProfile::CONTAINERD, &entry.files, now);
     findings.extend(contents.findings);
     let roots = contents.roots.into_iter().map(|(_, certificate)| certificate).collect();

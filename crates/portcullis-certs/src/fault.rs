@@ -351,6 +351,11 @@ pub enum Encryption {
 }
 
 impl Fault {
+    /// Whether there is no such file: a missing one and a link to nothing are the same to Go.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Unreadable { error: io::ErrorKind::NotFound } | Self::DanglingLink)
+    }
+
     /// The stable code under which the fault is documented.
     pub fn code(&self) -> &'static str {
         match self {

@@ -2,6 +2,8 @@
 
 use super::tree::{Node, Value, not_taken};
 use super::{NotTaken, TlsFiles, absolute, split_url};
+use crate::fault::Fault;
+use crate::finding::{Finding, Severity};
 use std::path::{Path, PathBuf};
 
 /// A `hosts.toml`, read.
@@ -68,6 +70,17 @@ impl HostsToml {
         let server = tree.get("server").map(|node| node.text("server")).transpose()?;
         entries.push(entry(server.filter(|server| !server.is_empty()), &tree, directory)?);
         Ok(Self { entries, has_host_table: host.is_some() })
+    }
+}
+
+impl HostEntry {
+    /// What containerd reads otherwise than it was meant; `path` is the file's own.
+    pub(crate) fn warnings(&self, path: &Path) -> impl Iterator<Item = Finding> {
+        let at = |lines: &[u32], fault: Fault| {
+            let finding = |line: &u32| Finding::at(path, *line, Severity::Warning, fault.clone());
+            lines.iter().map(finding).collect::<Vec<_>>()
+        };
+        at(&self.combined, Fault::CombinedPair).into_iter().chain(at(&self.empty_names, Fault::EmptyFileName))
     }
 }
 

@@ -11,7 +11,6 @@ use crate::host_certs;
 use crate::profile::{EngineProfile, Layout, Loopback, Row, SearchRoot};
 use crate::version::Version;
 use portcullis_oci::RegistryHost;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Before it, a file without a table `host` is an error (b5615caf1 took that away).
@@ -39,18 +38,13 @@ pub(super) fn predict(mut made: Prediction, situation: &Situation<'_>, host: &Re
         (Some(path), Some(Ok((bytes, _)))) if !bytes.is_empty() => {
             read_hosts_toml(&mut made, &path, &bytes, &situation, host);
         }
-        (Some(path), Some(Err(fault))) if !is_absent(&fault) => {
+        (Some(path), Some(Err(fault))) if !fault.is_absent() => {
             made.outcome = certs_d::stopped_at(&made.profile, &situation, &path, &fault);
             made.findings.push(Finding::new(&path, Severity::Fatal, fault));
         }
         _ => read_certificate_files(&mut made, &situation, host),
     }
     made
-}
-
-/// A missing file and a link to nothing are the same to Go.
-fn is_absent(fault: &Fault) -> bool {
-    matches!(fault, Fault::Unreadable { error: ErrorKind::NotFound } | Fault::DanglingLink)
 }
 
 /// The roots that containerd's configuration names; `None`: the profile's own, or those the situation names.
@@ -68,7 +62,7 @@ fn configured(made: &mut Prediction, situation: &Situation<'_>) -> Result<Option
                 return Err(Outcome::Fails { at: path, text: error.reason });
             }
         },
-        Err(fault) if is_absent(&fault) => ContainerdConfig::default(),
+        Err(fault) if fault.is_absent() => ContainerdConfig::default(),
         Err(_) => return Err(Outcome::CannotTell { at: path }),
     };
     if let Some(line) = config.misplaced {
@@ -266,14 +260,7 @@ fn report_beside(made: &mut Prediction, directory: &Path, read: &HostsToml) {
 }
 
 fn report_entries(made: &mut Prediction, path: &Path, read: &HostsToml) {
-    for entry in &read.entries {
-        for line in &entry.combined {
-            made.findings.push(Finding::at(path, *line, Severity::Warning, Fault::CombinedPair));
-        }
-        for line in &entry.empty_names {
-            made.findings.push(Finding::at(path, *line, Severity::Warning, Fault::EmptyFileName));
-        }
-    }
+    made.findings.extend(read.entries.iter().flat_map(|entry| entry.warnings(path)));
     let with_files = read.entries.iter().find(|entry| !entry.files.is_empty());
     let without = read.entries.iter().filter(|entry| entry.files.is_empty() && entry.skip_verify != Some(true));
     if let Some(with_files) = with_files {
