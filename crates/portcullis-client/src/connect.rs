@@ -79,11 +79,8 @@ impl Candidates {
         for finding in &findings {
             tracing::debug!(%host, %finding, "certificate directory");
         }
-        if findings.iter().any(|finding| finding.severity == Severity::Fatal) {
-            return Err(ClientError::CertsDir { host: host.clone(), findings });
-        }
-        let route = Route::default();
-        Ok(Self { host: host.clone(), transport, options, certs, route, warnings: findings })
+        let warnings = refuse_fatal(host, findings)?;
+        Ok(Self { host: host.clone(), transport, options, certs, route: Route::default(), warnings })
     }
 
     /// With the certificates that a configuration names for this host.
@@ -164,8 +161,7 @@ impl Candidates {
     }
 
     fn open(&self, place: usize) -> Result<Session, ClientError> {
-        Session::open(&self.host, self.transport, &self.certs.roots, self.pair(place), &self.options)
-            .map(|session| session.on(&self.route))
+        Session::open(&self.host, self.transport, &self.certs.roots, self.pair(place), &self.options, &self.route)
     }
 
     async fn wait(&self, probe: &Probe<'_>, round: u32, refused: &[(Attempt, ClientError)]) {
@@ -229,6 +225,14 @@ impl Candidates {
         let attempts = earlier.into_iter().chain(refused.into_iter().map(|(attempt, _)| attempt)).collect();
         ClientError::Refused { host: self.host.clone(), attempts }
     }
+}
+
+/// What is wrong, as warnings, unless anything of it is fatal.
+pub(crate) fn refuse_fatal(host: &RegistryHost, findings: Vec<Finding>) -> Result<Vec<Finding>, ClientError> {
+    if findings.iter().any(|finding| finding.severity == Severity::Fatal) {
+        return Err(ClientError::CertsDir { host: host.clone(), findings });
+    }
+    Ok(findings)
 }
 
 /// The files that containerd has for the host itself: what `hosts.toml` names for it and not for a mirror.

@@ -8,12 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use portcullis_certs::{EngineHost, Finding, HostCerts, Scheme, Severity, read_engine_hosts};
+use portcullis_certs::{EngineHost, Finding, HostCerts, Scheme, read_engine_hosts};
 use portcullis_oci::{Endpoint, ManifestReference, RegistryHost};
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
-use crate::connect::Candidates;
+use crate::connect::{Candidates, refuse_fatal};
 use crate::options::{ClientOptions, Transport};
 use crate::session::Route;
 use crate::{Client, ClientError, Credentials};
@@ -155,7 +155,7 @@ impl Client {
 
     /// Whether another host comes after this one.
     pub(crate) fn has_turn_after(&self, turn: &Turn, ability: Ability) -> bool {
-        self.hosts().is_some_and(|hosts| hosts.list.iter().skip(turn.at + 1).any(|host| host.is_for(ability)))
+        self.hosts().is_some_and(|hosts| hosts.after(turn.at, ability).next().is_some())
     }
 
     /// The next host, after this one has failed with `error`, which it is if there is none.
@@ -176,13 +176,18 @@ impl Client {
 }
 
 impl Hosts {
+    /// Those after this one that are for it, with their places.
+    fn after(&self, at: usize, ability: Ability) -> impl Iterator<Item = (usize, &Host)> {
+        self.list.iter().enumerate().skip(at + 1).filter(move |(_, host)| host.is_for(ability))
+    }
+
     async fn turn_after(&self, at: usize, ability: Ability) -> Option<Result<Turn, ClientError>> {
         let mut last = None;
-        for (at, host) in self.list.iter().enumerate().skip(at + 1).filter(|(_, host)| host.is_for(ability)) {
+        for (at, host) in self.after(at, ability) {
             match host.client.get_or_try_init(|| Box::pin(host.connect(Vec::new()))).await {
                 Ok(client) => return Some(Ok(Turn { client: client.clone(), at })),
                 Err(error) => {
-                    if self.list.iter().skip(at + 1).any(|host| host.is_for(ability)) {
+                    if self.after(at, ability).next().is_some() {
                         (self.told.0)(&host.name, &error);
                         host.out.store(true, Ordering::Relaxed);
                     }
@@ -245,10 +250,7 @@ async fn read_hosts(
     let now = OffsetDateTime::now_utc();
     let read = move || read_engine_hosts(location.as_certs_location(), &host, now);
     let (found, findings) = crate::blocking(read).await;
-    if findings.iter().any(|finding| finding.severity == Severity::Fatal) {
-        return Err(ClientError::CertsDir { host: registry.clone(), findings });
-    }
-    Ok((found, findings))
+    Ok((found, refuse_fatal(registry, findings)?))
 }
 
 impl Ability {

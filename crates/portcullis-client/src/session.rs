@@ -94,6 +94,7 @@ impl Session {
         roots: &[Certificate],
         pair: Option<&ClientPair>,
         options: &ClientOptions,
+        route: &Route,
     ) -> Result<Self, ClientError> {
         let base = base_url(host, transport).ok_or_else(|| ClientError::Host { host: host.clone() })?;
         // reqwest speaks TLS to a proxy with an https address, and does so with the registry's TLS configuration: the
@@ -126,11 +127,7 @@ impl Session {
             .map_err(|source| ClientError::Http { host: host.clone(), source })?;
         let pair = pair.map(|pair| pair.name.clone());
         let (host, timeouts, retries) = (host.clone(), options.timeouts, options.retries);
-        Ok(Self { http, direct, host, base, route: Route::default(), pair, timeouts, retries })
-    }
-
-    pub(crate) fn on(self, route: &Route) -> Self {
-        Self { route: route.clone(), ..self }
+        Ok(Self { http, direct, host, base, route: route.clone(), pair, timeouts, retries })
     }
 
     pub(crate) fn pair(&self) -> Option<&str> {
