@@ -48,7 +48,7 @@ pub struct Reference {
 pub enum InvalidReference {
     /// The part before the first `/` is not a registry: it has no dot and no port, and is not `localhost`. Engines read such
     /// a short name as one of Docker Hub's.
-    #[error("{text:?} does not name a registry: write the full name, which to an engine is {}", complete(full))]
+    #[error("{}", Self::short_name_text(text, &complete(full)))]
     ShortName {
         /// The text, cut to 300 characters.
         text: String,
@@ -180,6 +180,17 @@ impl Reference {
 }
 
 impl InvalidReference {
+    /// The sentence about a short name, for who wants another part of its full name than [`InvalidReference::full_name`].
+    ///
+    /// ```
+    /// use portcullis_oci::InvalidReference;
+    /// let told = InvalidReference::short_name_text("alpine", "docker.io/library/alpine");
+    /// assert!(told.ends_with("which to an engine is docker.io/library/alpine"));
+    /// ```
+    pub fn short_name_text(text: &str, full: &str) -> String {
+        format!("{text:?} does not name a registry: write the full name, which to an engine is {full}")
+    }
+
     /// What engines read a short name as, complete with the tag that they take where none was typed.
     ///
     /// ```

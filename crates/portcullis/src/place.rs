@@ -81,9 +81,7 @@ impl InvalidPlace {
         match error {
             InvalidReference::ShortName { text, full } => {
                 let full = full_name(full);
-                let reason =
-                    format!("{text:?} does not name a registry: write the full name, which to an engine is {full}");
-                Self { reason, full_name: Some(full) }
+                Self { reason: InvalidReference::short_name_text(text, &full), full_name: Some(full) }
             }
             other => other.to_string().into(),
         }
