@@ -315,20 +315,15 @@ impl ImagePlace {
 
 impl fmt::Display for ImagePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Layout(LayoutName { directory, tag }) => {
-                write!(f, "oci:{}", directory.display())?;
-                tag.as_ref().map(ToString::to_string)
-            }
-            Self::OciArchive { file, tag } => {
-                write!(f, "oci-archive:{file}")?;
-                tag.as_ref().map(ToString::to_string)
-            }
+        let shown = |tag: &Option<Tag>| tag.as_ref().map(ToString::to_string);
+        let (kind, file, name) = match self {
+            Self::Layout(LayoutName { directory, tag }) => ("oci", directory.display().to_string(), shown(tag)),
+            Self::OciArchive { file, tag } => ("oci-archive", file.to_string(), shown(tag)),
             Self::DockerArchive { file, name } => {
-                write!(f, "docker-archive:{file}")?;
-                name.as_ref().map(ToString::to_string)
+                ("docker-archive", file.to_string(), name.as_ref().map(ToString::to_string))
             }
         };
+        write!(f, "{kind}:{file}")?;
         name.iter().try_for_each(|name| write!(f, ":{name}"))
     }
 }
