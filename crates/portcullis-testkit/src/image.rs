@@ -19,6 +19,8 @@ use std::path::Path;
 use portcullis_oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// The media types of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavor {
@@ -165,9 +167,21 @@ impl Image {
     }
 }
 
+/// An index of images, each for linux on its architecture.
+pub fn index_of<'a>(images: impl IntoIterator<Item = (&'a Image, &'a str)>) -> Blob {
+    let child = |(image, architecture): (&Image, &str)| {
+        let mut child = image.manifest.descriptor();
+        child["platform"] = json!({"os": "linux", "architecture": architecture});
+        child
+    };
+    let children: Vec<Value> = images.into_iter().map(child).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
+    Blob::new(INDEX, serde_json::to_vec(&index).unwrap())
+}
+
 /// The index of a layout directory; an empty one where there is none yet.
 pub fn read_index(dir: &Path) -> Value {
-    let empty = || json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []});
+    let empty = || json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []});
     fs::read(dir.join("index.json")).map_or_else(|_| empty(), |bytes| serde_json::from_slice(&bytes).unwrap())
 }
 

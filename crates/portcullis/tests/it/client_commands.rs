@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use portcullis_testkit::image::{Blob, Image};
+use portcullis_testkit::image::{Blob, Image, index_of};
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
@@ -380,20 +380,14 @@ fn for_arm64(mut image: Image) -> Image {
 
 /// Writes the images and an index of them, tagged `multi`; says the index's digest.
 fn write_index(layout: &Path, images: &[&Image], architectures: &[&str]) -> String {
-    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    let mut children = Vec::new();
-    for (image, architecture) in images.iter().zip(architectures) {
+    for image in images {
         image.add_to_layout(layout);
-        let mut child = image.manifest.descriptor();
-        child["platform"] = json!({"os": "linux", "architecture": architecture});
-        children.push(child);
     }
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
-    let index = Blob::new(INDEX, serde_json::to_vec(&index).unwrap());
+    let index = index_of(images.iter().copied().zip(architectures.iter().copied()));
     fs::write(layout.join("blobs/sha256").join(index.digest.hex()), &index.bytes).unwrap();
     let mut listed = index.descriptor();
     listed["annotations"] = json!({"org.opencontainers.image.ref.name": "multi"});
-    let listed = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed]});
+    let listed = json!({"schemaVersion": 2, "mediaType": index.media_type, "manifests": [listed]});
     fs::write(layout.join("index.json"), serde_json::to_vec(&listed).unwrap()).unwrap();
     index.digest.to_string()
 }

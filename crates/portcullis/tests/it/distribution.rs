@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use portcullis_oci::{Algorithm, Digest};
-use portcullis_testkit::image::{Blob, Flavor, Image, random_bytes};
+use portcullis_testkit::image::{Blob, Flavor, Image, index_of, random_bytes};
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
@@ -29,7 +29,6 @@ use crate::process::{DEADLINE, Running, eventually, read_lossy};
 use crate::registry::{PORTCULLIS, Registry};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 /// `portcullis up --data DIR` on a directory that another registry has made, then the registry as every test has it: the
@@ -107,14 +106,10 @@ fn fill(volume: &mut Volume, docker: &Api<'_>) -> Made {
     volume.push_image(docker, "library/base", &pictures, &["docker"]);
 
     let platforms = [Image::new(24, &[500]), Image::new(25, &[500])];
-    let mut children = Vec::new();
-    for (image, architecture) in platforms.iter().zip(["amd64", "arm64"]) {
+    for image in &platforms {
         volume.push_image(docker, "library/base", image, &[]);
-        let mut child = image.manifest.descriptor();
-        child["platform"] = json!({"os": "linux", "architecture": architecture});
-        children.push(child);
     }
-    let index = manifest(OCI_INDEX, &json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}));
+    let index = index_of(platforms.iter().zip(["amd64", "arm64"]));
     volume.push_manifest(docker, "library/base", &index, &["multi"]);
 
     let mut untyped: Value = serde_json::from_slice(&second.manifest.bytes).unwrap();
