@@ -1,5 +1,5 @@
 //! The configuration files that stand for certificate directories: containerd's `hosts.toml` and `config.toml`,
-//! `buildkitd.toml`, k3s' `registries.yaml`. Each reader takes bytes and gives what the engine would see, with lines.
+//! `buildkitd.toml`, k3s' `registries.yaml`, Podman's `registries.conf`. Each reader takes bytes and gives what the engine would see, with lines.
 //!
 //! They open no file: a path in a file is a value here. What an engine makes of it is in `predict`.
 
@@ -7,6 +7,7 @@ mod buildkitd_toml;
 mod containerd_config;
 pub mod edit;
 mod hosts_toml;
+mod registries_conf;
 mod registries_yaml;
 mod tree;
 
@@ -16,6 +17,10 @@ use std::path::{Path, PathBuf};
 pub use buildkitd_toml::{BuildkitRegistry, BuildkitdToml};
 pub use containerd_config::ContainerdConfig;
 pub use hosts_toml::{HostEntry, HostsToml};
+pub use registries_conf::{
+    MAX_MIRRORS, MirrorPulls, MirrorTable, PullBy, RegistriesConf, RegistryFault, RegistrySource, RegistryTable,
+    Standing, Written,
+};
 pub use registries_yaml::{RegistriesYaml, RegistryTls};
 
 /// Why an engine does not take a file, and where.

@@ -26,6 +26,7 @@ mod engine_hosts;
 mod host_certs;
 mod predict;
 mod profile;
+mod registries_files;
 mod survey;
 mod version;
 
@@ -69,6 +70,7 @@ pub use profile::{
     Checked, Elsewhere, EngineProfile, Hub, Insecure, Ipv6, Known, Layout, Loopback, ReadBy, Reload, Row, Rule, Rules,
     SearchRoot, Subdirectories, SystemRoots, Texts,
 };
+pub use registries_files::{RegistriesPlace, read_registries_conf};
 pub use signature::SignatureKind;
 pub use survey::{
     DirectorySurvey, EntryKind, FileSurvey, KeySurvey, LocatedCertificate, Ownership, survey_directory, survey_file,

@@ -94,6 +94,11 @@ impl Candidates {
         Self { host, transport: options.transport, options, certs, route, warnings }
     }
 
+    /// The same on another way within the host.
+    pub(crate) fn on_route(self, route: Route) -> Self {
+        Self { route, ..self }
+    }
+
     pub(crate) const fn options(&self) -> &ClientOptions {
         &self.options
     }
@@ -255,7 +260,7 @@ impl Probe<'_> {
         let (none, nobody) = (HeaderMap::new(), Progress::none());
         match self {
             Self::Base(_) => {
-                let (method, url) = session.address(&Endpoint::Base);
+                let (method, url, _) = session.address(&Endpoint::Base);
                 session.read(&method, &url, &none, Repeat::RateLimits, &nobody).await
             }
             Self::First(client, ask) => client.read_as_known(session, ask, Repeat::RateLimits).await,

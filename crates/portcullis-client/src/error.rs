@@ -28,6 +28,9 @@ pub enum ClientError {
         /// All findings, the fatal ones and the others.
         findings: Vec<Finding>,
     },
+    /// A configuration file of the engine's cannot be read, so that nobody knows whom it would ask. Nothing was sent.
+    #[error("{0}")]
+    EngineFile(Box<Finding>),
     /// The certificates do not make a TLS configuration. Nothing was sent to the registry.
     #[error("cannot set up TLS for {host}: {source}")]
     Tls {

@@ -1,22 +1,28 @@
-//! Hosts that are asked in a registry's place, as the engine's configuration says: containerd's `hosts.toml`.
+//! Hosts that are asked in a registry's place, as an engine's configuration says: containerd's `hosts.toml`, Podman's
+//! `registries.conf`.
 //!
 //! A read goes to each host that is for it, in order, until one answers; the registry's server is last. Each has an identity
 //! of its own, from the files that are named for it, is connected to when its turn comes, and never sees another's. A push
-//! goes to the first host that takes pushes, and nowhere else. Must not know how the configuration is written.
+//! goes to one host, and nowhere else. Must not know how the configuration is written.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use portcullis_certs::{EngineHost, Finding, HostCerts, Scheme, read_engine_hosts};
-use portcullis_oci::{Endpoint, ManifestReference, RegistryHost};
-use time::OffsetDateTime;
+use portcullis_certs::engine_files::RegistryFault;
+use portcullis_certs::{Finding, HostCerts};
+use portcullis_oci::{Endpoint, ManifestReference, RegistryHost, RepositoryName};
 use tokio::sync::OnceCell;
 
-use crate::connect::{Candidates, refuse_fatal};
+use crate::connect::Candidates;
 use crate::options::{ClientOptions, Transport};
 use crate::session::Route;
 use crate::{Client, ClientError, Credentials};
+
+mod containerd;
+mod podman;
+
+pub use podman::check_registry_as_podman;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +40,7 @@ pub struct PassedOver(Arc<Told>);
 type Told = dyn Fn(&RegistryHost, &ClientError) + Send + Sync;
 
 /// Why the hosts that the engine's configuration names cannot be used. Nothing was sent to any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostsFault {
     /// `skip_verify` is never followed.
     #[error(
@@ -54,11 +60,20 @@ pub enum HostsFault {
         "the engine's configuration has no host for it that is read from: give one the capabilities \"pull\" and \"resolve\""
     )]
     NoRead,
+    /// Podman's configuration is against it.
+    #[error(transparent)]
+    Registries(Box<RegistryFault>),
+    /// Podman's configuration was read for one repository; another one may be elsewhere.
+    #[error("was connected to for another repository than {asked}: connect for each")]
+    OtherRepository {
+        /// The one that is asked for now.
+        asked: RepositoryName,
+    },
 }
 
 /// What a host must be able to do for a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ability {
+enum Ability {
     Resolve,
     Pull,
 }
@@ -68,10 +83,22 @@ pub(crate) enum Ability {
 pub(crate) struct Hosts {
     /// The registry whose place they take.
     pub(crate) registry: RegistryHost,
+    /// The only repository that they are for; `None`: any.
+    repository: Option<RepositoryName>,
     list: Vec<Host>,
     /// The first that let us in.
     front: usize,
+    lacking: Lacking,
     told: PassedOver,
+}
+
+/// What becomes of a host that does not have what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacking {
+    /// It is asked for the rest, as containerd does.
+    Stays,
+    /// It is not asked again: Podman takes an image from one host.
+    Goes,
 }
 
 #[derive(Debug)]
@@ -79,59 +106,45 @@ struct Host {
     name: RegistryHost,
     route: Route,
     options: ClientOptions,
-    certs: HostCerts,
+    files: Files,
     resolves: bool,
     pulls: bool,
+    /// Why it is not even connected to.
+    refused: Option<HostsFault>,
     client: OnceCell<Client>,
-    /// It has failed otherwise than by not having something.
+    /// It has failed, and is not asked again.
     out: AtomicBool,
+}
+
+/// Which certificates a host has.
+#[derive(Debug)]
+enum Files {
+    /// Those that the configuration names.
+    Named(HostCerts),
+    /// Those of its own directory, which is looked at when its turn comes.
+    OwnDirectory,
 }
 
 /// Whose turn it is.
 pub(crate) struct Turn {
     pub(crate) client: Client,
     at: usize,
+    ability: Ability,
 }
 
 impl Client {
-    /// Connects as [`Client::connect`] does, to the hosts that containerd would ask in the place of `registry`
-    /// (`hosts.toml`), where [`ClientOptions::certs`] says that its directories are. `told` hears of each host that is
-    /// passed over, at once or later, when the next one is asked.
-    ///
-    /// # Errors
-    /// [`ClientError::CertsDir`] when the configuration or a file that it names has a fatal fault, [`ClientError::Hosts`]
-    /// when it asks for what is not done here; nothing was sent then. Else the last host's error.
-    pub async fn connect_as_containerd(
-        registry: &RegistryHost,
-        options: &ClientOptions,
-        purpose: Purpose,
-        told: &PassedOver,
-    ) -> Result<Self, ClientError> {
-        let (found, warnings) = read_hosts(registry, options).await?;
-        let usable = |host: &EngineHost| match purpose {
-            Purpose::Read => host.resolves || host.pulls,
-            Purpose::Push => host.pushes,
-        };
-        let found = found.into_iter().filter(usable);
-        let mut list = found.map(|host| Host::new(host, registry, options)).collect::<Result<Vec<_>, _>>()?;
-        if purpose == Purpose::Push {
-            list.truncate(1);
-            // What is there already is asked for where it is pushed to.
-            for host in &mut list {
-                (host.resolves, host.pulls) = (true, true);
-            }
-        }
-        let fault = if purpose == Purpose::Push { HostsFault::NoPush } else { HostsFault::NoRead };
-        let mut last = ClientError::Hosts { host: registry.clone(), fault };
-        for front in 0..list.len() {
-            match list[front].connect(warnings.clone()).await {
+    /// Connects to the first of them that lets us in.
+    async fn connect_to_first(mut hosts: Hosts, warnings: Vec<Finding>, none: HostsFault) -> Result<Self, ClientError> {
+        let mut last = ClientError::Hosts { host: hosts.registry.clone(), fault: none };
+        for front in 0..hosts.list.len() {
+            match hosts.list[front].connect(warnings.clone()).await {
                 Ok(client) => {
-                    let hosts = Hosts { registry: registry.clone(), list, front, told: told.clone() };
+                    hosts.front = front;
                     return Ok(client.with_hosts(hosts));
                 }
                 Err(error) => {
-                    if front + 1 < list.len() {
-                        (told.0)(&list[front].name, &error);
+                    if front + 1 < hosts.list.len() {
+                        (hosts.told.0)(&hosts.list[front].name, &error);
                     }
                     last = error;
                 }
@@ -141,37 +154,35 @@ impl Client {
     }
 
     /// The first host that is for it.
-    pub(crate) async fn first_turn(&self, ability: Ability) -> Result<Turn, ClientError> {
-        let front = || Turn { client: self.without_hosts(), at: 0 };
-        match self.hosts() {
-            None => Ok(front()),
-            Some(hosts) if hosts.list[hosts.front].is_for(ability) => Ok(Turn { at: hosts.front, ..front() }),
-            Some(hosts) => match hosts.turn_after(hosts.front, ability).await {
-                Some(turn) => turn,
-                None => Err(ClientError::Hosts { host: hosts.registry.clone(), fault: HostsFault::NoRead }),
-            },
+    pub(crate) async fn first_turn(&self, endpoint: &Endpoint) -> Result<Turn, ClientError> {
+        let ability = Ability::for_endpoint(endpoint);
+        let front = || Turn { client: self.without_hosts(), at: 0, ability };
+        let Some(hosts) = self.hosts() else { return Ok(front()) };
+        hosts.check_repository(endpoint)?;
+        if hosts.list[hosts.front].is_for(ability) {
+            return Ok(Turn { at: hosts.front, ..front() });
+        }
+        match hosts.turn_after(hosts.front, ability).await {
+            Some(turn) => turn,
+            None => Err(ClientError::Hosts { host: hosts.registry.clone(), fault: HostsFault::NoRead }),
         }
     }
 
     /// Whether another host comes after this one.
-    pub(crate) fn has_turn_after(&self, turn: &Turn, ability: Ability) -> bool {
-        self.hosts().is_some_and(|hosts| hosts.after(turn.at, ability).next().is_some())
+    pub(crate) fn has_turn_after(&self, turn: &Turn) -> bool {
+        self.hosts().is_some_and(|hosts| hosts.after(turn.at, turn.ability).next().is_some())
     }
 
     /// The next host, after this one has failed with `error`, which it is if there is none.
-    pub(crate) async fn next_turn(
-        &self,
-        turn: &Turn,
-        ability: Ability,
-        error: ClientError,
-    ) -> Result<Turn, ClientError> {
-        let Some(hosts) = self.hosts().filter(|_| self.has_turn_after(turn, ability)) else { return Err(error) };
+    pub(crate) async fn next_turn(&self, turn: &Turn, error: ClientError) -> Result<Turn, ClientError> {
+        let Some(hosts) = self.hosts().filter(|_| self.has_turn_after(turn)) else { return Err(error) };
         let failed = &hosts.list[turn.at];
         // It may lack one blob and have the others. Whatever else is wrong with it will be so for them too.
-        if error.is_not_found() || !failed.out.swap(true, Ordering::Relaxed) {
+        let stays = error.is_not_found() && hosts.lacking == Lacking::Stays;
+        if stays || !failed.out.swap(true, Ordering::Relaxed) {
             (hosts.told.0)(&failed.name, &error);
         }
-        hosts.turn_after(turn.at, ability).await.unwrap_or(Err(error))
+        hosts.turn_after(turn.at, turn.ability).await.unwrap_or(Err(error))
     }
 }
 
@@ -185,7 +196,7 @@ impl Hosts {
         let mut last = None;
         for (at, host) in self.after(at, ability) {
             match host.client.get_or_try_init(|| Box::pin(host.connect(Vec::new()))).await {
-                Ok(client) => return Some(Ok(Turn { client: client.clone(), at })),
+                Ok(client) => return Some(Ok(Turn { client: client.clone(), at, ability })),
                 Err(error) => {
                     if self.after(at, ability).next().is_some() {
                         (self.told.0)(&host.name, &error);
@@ -197,30 +208,22 @@ impl Hosts {
         }
         last
     }
+
+    fn check_repository(&self, endpoint: &Endpoint) -> Result<(), ClientError> {
+        match (&self.repository, endpoint.repository()) {
+            (Some(own), Some(asked)) if own != asked => {
+                let fault = HostsFault::OtherRepository { asked: asked.clone() };
+                Err(ClientError::Hosts { host: self.registry.clone(), fault })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Host {
-    fn new(found: EngineHost, registry: &RegistryHost, options: &ClientOptions) -> Result<Self, ClientError> {
-        let EngineHost { host, scheme, path, resolves, pulls, verifies, certs, .. } = found;
-        let refused = |fault| Err(ClientError::Hosts { host: host.clone(), fault });
-        let transport = match (scheme, options.transport) {
-            (Some(Scheme::Http | Scheme::HttpsThenHttp), Transport::Tls) => return refused(HostsFault::PlainHttp),
-            (Some(Scheme::Http | Scheme::HttpsThenHttp), Transport::PlainHttp) => Transport::PlainHttp,
-            (None, asked) => asked,
-            (Some(Scheme::Https), _) => Transport::Tls,
-        };
-        if !verifies && transport == Transport::Tls {
-            return refused(HostsFault::SkipsVerification);
-        }
-        let is_other = host != *registry;
-        let credentials = match &options.credentials {
-            Credentials::Given(_) if is_other => Credentials::Anonymous,
-            other => other.clone(),
-        };
-        let options = ClientOptions { transport, credentials, ..options.clone() };
-        let route = Route { path, namespace: is_other.then(|| registry.clone()) };
-        let (client, out) = (OnceCell::new(), AtomicBool::new(false));
-        Ok(Self { name: host, route, options, certs, resolves, pulls, client, out })
+    fn new(name: RegistryHost, route: Route, options: ClientOptions, files: Files) -> Self {
+        let (resolves, pulls, client, out) = (true, true, OnceCell::new(), AtomicBool::new(false));
+        Self { name, route, options, files, resolves, pulls, refused: None, client, out }
     }
 
     fn is_for(&self, ability: Ability) -> bool {
@@ -232,30 +235,33 @@ impl Host {
     }
 
     async fn connect(&self, warnings: Vec<Finding>) -> Result<Client, ClientError> {
-        let certs = match self.options.transport {
-            Transport::PlainHttp => HostCerts::default(),
-            Transport::Tls => self.certs.clone(),
+        let host = self.name.clone();
+        if let Some(fault) = &self.refused {
+            return Err(ClientError::Hosts { host, fault: fault.clone() });
+        }
+        let (options, route) = (self.options.clone(), self.route.clone());
+        let candidates = match (&self.files, options.transport) {
+            (Files::OwnDirectory, transport) => Candidates::read(&host, transport, options).await?.on_route(route),
+            (Files::Named(_), Transport::PlainHttp) => {
+                Candidates::given(host, options, HostCerts::default(), route, warnings)
+            }
+            (Files::Named(certs), Transport::Tls) => Candidates::given(host, options, certs.clone(), route, warnings),
         };
-        let (host, options) = (self.name.clone(), self.options.clone());
-        Client::open(Candidates::given(host, options, certs, self.route.clone(), warnings)).await
+        Client::open(candidates).await
     }
 }
 
-/// All hosts, and what is wrong with them that is not fatal.
-async fn read_hosts(
-    registry: &RegistryHost,
-    options: &ClientOptions,
-) -> Result<(Vec<EngineHost>, Vec<Finding>), ClientError> {
-    let (location, host) = (options.certs.location.clone(), registry.clone());
-    let now = OffsetDateTime::now_utc();
-    let read = move || read_engine_hosts(location.as_certs_location(), &host, now);
-    let (found, findings) = crate::blocking(read).await;
-    Ok((found, refuse_fatal(registry, findings)?))
+/// What a host in the registry's place is shown beside a certificate: what the auth files have for its own name.
+fn credentials(options: &ClientOptions, host: &RegistryHost, registry: &RegistryHost) -> Credentials {
+    match &options.credentials {
+        Credentials::Given(_) if host != registry => Credentials::Anonymous,
+        other => other.clone(),
+    }
 }
 
 impl Ability {
     /// A tag is resolved; everything else has its digest.
-    pub(crate) fn for_endpoint(endpoint: &Endpoint) -> Self {
+    fn for_endpoint(endpoint: &Endpoint) -> Self {
         match endpoint {
             Endpoint::GetManifest { reference, .. } | Endpoint::HeadManifest { reference, .. }
                 if matches!(reference, ManifestReference::Digest(_)) =>

@@ -142,7 +142,7 @@ pub use copy::{Copied, copy, copy_image};
 pub use credentials::{AuthFileFault, AuthFiles, AuthOrder, Credential, Credentials, HelperFault, Kept, forget, keep};
 pub use distrust::Distrust;
 pub use error::{BlobFault, ClientError, DigestMismatch, LayoutFault, ProtocolFault};
-pub use hosts::{HostsFault, PassedOver, Purpose};
+pub use hosts::{HostsFault, PassedOver, Purpose, check_registry_as_podman};
 pub use layout::{BlobWriter, LayoutDir, LayoutName};
 pub use lists::{MAX_LIST_PAGES, MAX_LISTED};
 pub use manifests::{FetchedManifest, ManifestHead};
@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// The host that is spoken to: the registry, or the first that is asked in its place
-    /// ([`Client::connect_as_containerd`]).
+    /// ([`Client::connect_as_containerd`], [`Client::connect_as_podman`]).
     pub fn peer(&self) -> &RegistryHost {
         &self.identity().candidates.host
     }

@@ -12,9 +12,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::Client;
-use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
-use crate::hosts::Ability;
 use crate::session::Response;
 
 /// The most pages of one list that are asked for.
@@ -46,11 +44,11 @@ impl Client {
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, ClientError> {
         // No `n`: some registries refuse one that is larger than their own bound.
         let endpoint = Endpoint::ListTags { repository: repository.clone(), page: Page::default() };
-        let mut turn = self.first_turn(Ability::Resolve).await?;
+        let mut turn = self.first_turn(&endpoint).await?;
         loop {
             match turn.client.list(&endpoint, TAGS).await {
                 Ok(tags) => return Ok(tags),
-                Err(error) => turn = self.next_turn(&turn, Ability::Resolve, error).await?,
+                Err(error) => turn = self.next_turn(&turn, error).await?,
             }
         }
     }
@@ -64,8 +62,7 @@ impl Client {
     }
 
     async fn list<T: FromStr>(&self, endpoint: &Endpoint, of: Of) -> Result<Vec<T>, ClientError> {
-        let mut url = self.session().address(endpoint).1;
-        let scopes = Scopes::of(endpoint);
+        let (_, mut url, scopes) = self.session().address(endpoint);
         let mut listed = Vec::new();
         let mut pages = 0;
         loop {

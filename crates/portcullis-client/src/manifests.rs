@@ -8,7 +8,6 @@ use portcullis_oci::{
 };
 
 use crate::Client;
-use crate::auth::Scopes;
 use crate::error::{ClientError, DigestMismatch, ProtocolFault};
 use crate::progress::Progress;
 use crate::session::Response;
@@ -122,12 +121,12 @@ impl Client {
     ) -> Result<SubjectKnown, ClientError> {
         let endpoint =
             Endpoint::PutManifest { repository: repository.clone(), reference: reference.clone(), tags: Vec::new() };
-        let (method, url) = self.session().address(&endpoint);
+        let (method, url, scopes) = self.session().address(&endpoint);
         let mut headers = HeaderMap::new();
         if let Ok(value) = HeaderValue::from_str(media_type) {
             headers.insert(CONTENT_TYPE, value);
         }
-        let response = self.write(&method, &url, headers, bytes.clone(), &Scopes::of(&endpoint)).await?;
+        let response = self.write(&method, &url, headers, bytes.clone(), &scopes).await?;
         if !response.status().is_success() {
             return Err(response.into_error().await);
         }
@@ -146,8 +145,8 @@ impl Client {
         reference: &ManifestReference,
     ) -> Result<(), ClientError> {
         let endpoint = Endpoint::DeleteManifest { repository: repository.clone(), reference: reference.clone() };
-        let (method, url) = self.session().address(&endpoint);
-        let response = self.write(&method, &url, HeaderMap::new(), Bytes::new(), &Scopes::of(&endpoint)).await?;
+        let (method, url, scopes) = self.session().address(&endpoint);
+        let response = self.write(&method, &url, HeaderMap::new(), Bytes::new(), &scopes).await?;
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 }

@@ -133,17 +133,21 @@ impl Default for Retries {
 impl ClientOptions {
     /// The same for a host that the registry sent us to: its certificates come from its own directory.
     pub(crate) fn for_another_host(&self) -> Self {
-        let location = match &self.certs.location {
-            Location::HostDirectory(_) => Location::Search,
-            other => other.clone(),
-        };
-        let certs = CertsChoice { profile: self.certs.profile, location };
+        let certs = CertsChoice { profile: self.certs.profile, location: self.certs.location.of_others() };
         // A credential is the registry's. Whatever else the host wants is not given.
         Self { certs, credentials: Credentials::Anonymous, ..self.clone() }
     }
 }
 
 impl Location {
+    /// The same for another host.
+    pub(crate) fn of_others(&self) -> Self {
+        match self {
+            Self::HostDirectory(_) => Self::Search,
+            other => other.clone(),
+        }
+    }
+
     pub(crate) fn as_certs_location(&self) -> CertsLocation<'_> {
         match self {
             Self::Search => CertsLocation::Search,

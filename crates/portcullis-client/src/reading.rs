@@ -12,7 +12,6 @@ use reqwest::Url;
 use crate::auth::{Ask, Scopes};
 use crate::connect::{Candidates, Probe};
 use crate::error::ProtocolFault as Fault;
-use crate::hosts::Ability;
 use crate::options::Transport;
 use crate::session::{Repeat, Response, Session};
 use crate::{Client, ClientError, MAX_OTHER_HOSTS, MAX_REDIRECTS, Progress};
@@ -25,17 +24,16 @@ impl Client {
         headers: &HeaderMap,
         progress: &Progress,
     ) -> Result<Response, ClientError> {
-        let ability = Ability::for_endpoint(endpoint);
-        let mut turn = self.first_turn(ability).await?;
+        let mut turn = self.first_turn(endpoint).await?;
         loop {
             let error = match turn.client.read_here(endpoint, headers, progress).await {
-                Ok(response) if response.status().as_u16() < 400 || !self.has_turn_after(&turn, ability) => {
+                Ok(response) if response.status().as_u16() < 400 || !self.has_turn_after(&turn) => {
                     return Ok(response);
                 }
                 Ok(response) => response.into_error().await,
                 Err(error) => error,
             };
-            turn = self.next_turn(&turn, ability, error).await?;
+            turn = self.next_turn(&turn, error).await?;
         }
     }
 
@@ -46,8 +44,7 @@ impl Client {
         headers: &HeaderMap,
         progress: &Progress,
     ) -> Result<Response, ClientError> {
-        let (method, url) = self.session().address(endpoint);
-        let scopes = Scopes::of(endpoint);
+        let (method, url, scopes) = self.session().address(endpoint);
         self.read_from(Ask { method: &method, url: &url, headers, scopes: &scopes, progress }).await
     }
 

@@ -10,9 +10,7 @@ use portcullis_oci::{
 };
 
 use crate::Client;
-use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
-use crate::hosts::Ability;
 
 /// The most referrers of one manifest that are taken.
 pub const MAX_REFERRERS: usize = 10_000;
@@ -32,12 +30,18 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, ClientError> {
-        let mut turn = self.first_turn(Ability::Pull).await?;
+        let endpoint = Endpoint::Referrers {
+            repository: repository.clone(),
+            digest: *digest,
+            artifact_type: artifact_type.map(str::to_owned),
+            page: Page::default(),
+        };
+        let mut turn = self.first_turn(&endpoint).await?;
         loop {
-            let others = self.has_turn_after(&turn, Ability::Pull);
-            match turn.client.referrers_here(repository, digest, artifact_type, others).await {
+            let others = self.has_turn_after(&turn);
+            match turn.client.referrers_here(&endpoint, repository, digest, artifact_type, others).await {
                 Ok(referrers) => return Ok(referrers),
-                Err(error) => turn = self.next_turn(&turn, Ability::Pull, error).await?,
+                Err(error) => turn = self.next_turn(&turn, error).await?,
             }
         }
     }
@@ -46,19 +50,13 @@ impl Client {
     /// are none.
     async fn referrers_here(
         &self,
+        endpoint: &Endpoint,
         repository: &RepositoryName,
         digest: &Digest,
         artifact_type: Option<&str>,
         others: bool,
     ) -> Result<Vec<Descriptor>, ClientError> {
-        let endpoint = Endpoint::Referrers {
-            repository: repository.clone(),
-            digest: *digest,
-            artifact_type: artifact_type.map(str::to_owned),
-            page: Page::default(),
-        };
-        let mut url = self.session().address(&endpoint).1;
-        let scopes = Scopes::of(&endpoint);
+        let (_, mut url, scopes) = self.session().address(endpoint);
         let mut referrers = Vec::new();
         for _ in 0..MAX_PAGES {
             let mut response = self.read_page(&url, &scopes).await?;

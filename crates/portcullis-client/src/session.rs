@@ -1,6 +1,7 @@
 //! One HTTPS session with one origin under one identity: deadlines, bounded repetition of reads, and answers turned
 //! into values. Must not know the distribution API, nor how the identity was chosen.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use http::{Method, StatusCode};
 use portcullis_certs::{Certificate, ClientPair};
-use portcullis_oci::{Endpoint, RegistryHost};
+use portcullis_oci::{Endpoint, RegistryHost, RepositoryName};
 use portcullis_tls::client_config;
 use reqwest::Url;
 use rustls::ClientConfig;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::alert;
 use crate::answer::{self, Answer};
+use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
 use crate::options::{ClientOptions, Retries, Timeouts, Transport};
 use crate::progress::{Event, Progress};
@@ -53,11 +55,13 @@ pub(crate) struct Route {
     pub(crate) path: String,
     /// The registry whose place the host takes; containerd's `ns` in the query (`docs/hosts.md`).
     pub(crate) namespace: Option<RegistryHost>,
+    /// What the repository is called there, where that is another name; such a session is for this repository alone.
+    pub(crate) repository: Option<RepositoryName>,
 }
 
 impl Default for Route {
     fn default() -> Self {
-        Self { path: "/v2".to_owned(), namespace: None }
+        Self { path: "/v2".to_owned(), namespace: None, repository: None }
     }
 }
 
@@ -134,8 +138,12 @@ impl Session {
         self.pair.as_deref()
     }
 
-    /// Method and address of an endpoint here.
-    pub(crate) fn address(&self, endpoint: &Endpoint) -> (Method, Url) {
+    /// Method and address of an endpoint here, and what a token for it is for.
+    pub(crate) fn address(&self, endpoint: &Endpoint) -> (Method, Url, Scopes) {
+        let endpoint = match &self.route.repository {
+            Some(there) => Cow::Owned(endpoint.in_repository(there)),
+            None => Cow::Borrowed(endpoint),
+        };
         let (method, path) = endpoint.to_request();
         let mut url = self.base.clone();
         let (path, query) = match path.split_once('?') {
@@ -147,7 +155,7 @@ impl Session {
         if let Some(registry) = &self.route.namespace {
             url.query_pairs_mut().append_pair("ns", registry.as_str());
         }
-        (method, url)
+        (method, url, Scopes::of(&endpoint))
     }
 
     /// Whether the certificate of this session is for this address.

@@ -169,8 +169,8 @@ impl Client {
 
     async fn post_upload(&self, repository: &RepositoryName, start: UploadStart) -> Result<Response, ClientError> {
         let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
-        let (method, url) = self.session().address(&endpoint);
-        self.write(&method, &url, HeaderMap::new(), Bytes::new(), &Scopes::of(&endpoint)).await
+        let (method, url, scopes) = self.session().address(&endpoint);
+        self.write(&method, &url, HeaderMap::new(), Bytes::new(), &scopes).await
     }
 
     pub(crate) fn upload_location(&self, response: &Response, scopes: Scopes) -> Result<UploadLocation, ClientError> {

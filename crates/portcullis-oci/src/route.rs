@@ -261,6 +261,40 @@ impl Endpoint {
             | Self::CancelUpload { repository, .. } => Some(repository),
         }
     }
+
+    /// The same request about another repository; `/v2/` and the catalog are about none.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use portcullis_oci::Endpoint;
+    ///
+    /// let endpoint = Endpoint::parse(&Method::GET, "/v2/team/app/tags/list", None)?;
+    /// let there = endpoint.in_repository(&"mirrored/app".parse()?);
+    /// assert_eq!(there.to_request().1, "/v2/mirrored/app/tags/list");
+    /// # Ok::<(), portcullis_oci::RouteError>(())
+    /// ```
+    #[must_use]
+    pub fn in_repository(&self, other: &RepositoryName) -> Self {
+        let mut moved = self.clone();
+        match &mut moved {
+            Self::Base | Self::Catalog { .. } => {}
+            Self::ListTags { repository, .. }
+            | Self::Referrers { repository, .. }
+            | Self::GetManifest { repository, .. }
+            | Self::HeadManifest { repository, .. }
+            | Self::PutManifest { repository, .. }
+            | Self::DeleteManifest { repository, .. }
+            | Self::GetBlob { repository, .. }
+            | Self::HeadBlob { repository, .. }
+            | Self::DeleteBlob { repository, .. }
+            | Self::StartUpload { repository, .. }
+            | Self::UploadStatus { repository, .. }
+            | Self::AppendUpload { repository, .. }
+            | Self::FinishUpload { repository, .. }
+            | Self::CancelUpload { repository, .. } => repository.clone_from(other),
+        }
+        moved
+    }
 }
 
 /// The `Location` of a blob, relative to the registry.

@@ -212,6 +212,7 @@ fn fixes(error: &anyhow::Error) -> Vec<String> {
             let fatal = findings.iter().filter(|finding| finding.severity == Severity::Fatal);
             fatal.map(|finding| finding.fix().to_string()).collect()
         }
+        Some(ClientError::EngineFile(finding)) => vec![finding.fix().to_string()],
         Some(error) => error.advice().map(str::to_owned).into_iter().collect(),
         None => Vec::new(),
     }

@@ -30,17 +30,18 @@ pub(crate) fn choose(
         }
         CertsLocation::Roots(roots) => roots.to_vec(),
         CertsLocation::SearchBelow { root, home } => profile.search_roots(root, home),
-        // The one place where the environment is asked.
-        CertsLocation::Search => {
-            let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-            profile.search_roots(Path::new("/"), home.as_deref())
-        }
+        CertsLocation::Search => profile.search_roots(Path::new("/"), environment("HOME").as_deref()),
     };
     let winner = first_existing(profile, &candidates(profile, &roots, host), findings);
     if winner.is_none() {
         findings.extend(near_misses(profile, &roots, host));
     }
     winner
+}
+
+/// A path that the environment names: the one place where it is asked.
+pub(crate) fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// What looks like the host's directory where there is none.

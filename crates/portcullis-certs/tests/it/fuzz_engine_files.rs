@@ -12,15 +12,18 @@ mod containerd_config;
 mod hosts_toml;
 #[path = "../../../../fuzz/bodies/refusal.rs"]
 mod refusal;
+#[path = "../../../../fuzz/bodies/registries_conf.rs"]
+mod registries_conf;
 #[path = "../../../../fuzz/bodies/registries_yaml.rs"]
 mod registries_yaml;
 
 type Body = fn(&[u8]);
 
-const BODIES: [(&str, Body); 4] = [
+const BODIES: [(&str, Body); 5] = [
     ("hosts_toml", hosts_toml::run),
     ("containerd_config", containerd_config::run),
     ("buildkitd_toml", buildkitd_toml::run),
+    ("registries_conf", registries_conf::run),
     ("registries_yaml", registries_yaml::run),
 ];
 
@@ -49,6 +52,14 @@ fn config_like() -> impl Strategy<Value = Vec<u8>> {
         Just("client = [[\"c\", \"k\"], \"both\"]"),
         Just("skip_verify = true"),
         Just("key = \"k\""),
+        Just("[[registry]]"),
+        Just("[[registry.mirror]]"),
+        Just("prefix = \"r.test/team\""),
+        Just("prefix = \"*.test\""),
+        Just("location = \"m.test:5000/x\""),
+        Just("blocked = true"),
+        Just("[registries.block]"),
+        Just("registries = [\"r.test\"]"),
         Just("configs:"),
         Just("  r.test:"),
         Just("    tls: {ca_file: a, insecure_skip_verify: yes}"),

@@ -15,6 +15,7 @@ mod outside;
 mod plain_http;
 mod proxy;
 mod redirect;
+mod registries;
 mod relay;
 mod served;
 mod site;

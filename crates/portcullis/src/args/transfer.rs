@@ -251,7 +251,7 @@ pub(crate) struct ClientArgs {
 pub(crate) enum ProfileWord {
     /// As Docker's page on client certificates says
     DockerDocs,
-    /// As Podman and skopeo do; mirrors of registries.conf are not asked
+    /// As Podman and skopeo do: registries.conf, and its mirrors for pulls
     Podman,
     /// As containerd does: hosts.toml, and its mirrors for pulls
     Containerd,

@@ -8,7 +8,7 @@ use crate::output;
 
 pub(crate) fn run(args: &CatalogArgs) -> anyhow::Result<()> {
     transfer::run(async {
-        let client = transfer::connect_to_registry(&args.host, &args.client).await?;
+        let client = transfer::connect_to_registry(&args.host, None, &args.client).await?;
         let repositories = client.repositories().await?;
         if args.json {
             return output::json(&repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>());

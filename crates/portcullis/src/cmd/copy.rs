@@ -11,11 +11,11 @@ pub(crate) fn run(args: &CopyArgs) -> anyhow::Result<()> {
         let at_source = args.client(args.src_cert_dir.as_deref());
         let at_target = args.client(args.dest_cert_dir.as_deref());
         let audience = args.part.audience(at_target.quiet);
-        let source = transfer::connect(&from.host, &at_source).await?;
-        // containerd may read where it does not push.
-        let alike = args.src_cert_dir == args.dest_cert_dir && at_source.engine != ProfileWord::Containerd;
+        let source = transfer::connect(from, &at_source).await?;
+        // Engines may read where they do not push.
+        let alike = args.src_cert_dir == args.dest_cert_dir && at_source.engine == ProfileWord::DockerDocs;
         let one = alike && from.host == to.host;
-        let target = if one { source.clone() } else { transfer::connect_to_push(&to.host, &at_target).await? };
+        let target = if one { source.clone() } else { transfer::connect_to_push(to, &at_target).await? };
         if args.part.dry_run {
             let plan = plan_copy((&source, from), (&target, to), &options).await?;
             transfer::tell_plan(&plan, &to.to_string(), audience);

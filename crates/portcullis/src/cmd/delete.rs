@@ -12,7 +12,7 @@ use crate::place::DeletePlace;
 pub(crate) fn run(args: &DeleteArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let place = &args.place;
-        let client = transfer::connect_to_registry(&place.host, &args.client).await?;
+        let client = transfer::connect_to_registry(&place.host, Some(&place.repository), &args.client).await?;
         if args.dry_run {
             return would_delete(&client, place).await;
         }

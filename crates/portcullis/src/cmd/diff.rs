@@ -5,7 +5,7 @@ mod text;
 
 use portcullis_client::compare;
 
-use crate::args::DiffArgs;
+use crate::args::{DiffArgs, ProfileWord};
 use crate::cmd::transfer;
 use crate::exit::Found;
 use crate::output;
@@ -13,9 +13,10 @@ use crate::output;
 pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let (first, second) = (&args.first, &args.second);
-        let one = transfer::connect(&first.host, &args.client).await?;
-        let other =
-            if first.host == second.host { one.clone() } else { transfer::connect(&second.host, &args.client).await? };
+        let one = transfer::connect(first, &args.client).await?;
+        // Podman's mirrors are a repository's, and for its tags or its digests.
+        let alike = first.host == second.host && args.client.engine != ProfileWord::Podman;
+        let other = if alike { one.clone() } else { transfer::connect(second, &args.client).await? };
         let comparison = compare((&one, first), (&other, second), args.platform.as_ref()).await?;
         let same = comparison.fields.is_empty() && comparison.images.is_empty();
         if args.json {

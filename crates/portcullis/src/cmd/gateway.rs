@@ -24,6 +24,7 @@ pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
         let stopped = signals::stopped()?;
         let listener = bound.into_listener()?;
         let stall = Duration::from_secs(args.stall.into());
+        transfer::check_registry(&args.host, None, &args.client)?;
         let registry = Registry::connect(args.host.clone(), options(args, stall)).await?;
         say(args, &listener, &registry);
         let rules = Rules {

@@ -27,6 +27,7 @@ pub(crate) fn run(args: &LoginArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let credential = Credential::Password { username: username.clone(), password: password.clone() };
         let options = ClientOptions { credentials: Credentials::Given(credential), ..transfer::options(&args.client) };
+        transfer::check_registry(&args.host, None, &args.client)?;
         let client = Client::connect(&args.host, &options).await?;
         client.ping().await?;
         if !client.has_asked_for_login() {

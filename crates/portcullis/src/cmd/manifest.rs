@@ -9,7 +9,7 @@ use crate::output;
 pub(crate) fn run(args: &ManifestArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let reference = &args.reference;
-        let client = transfer::connect(&reference.host, &args.client).await?;
+        let client = transfer::connect(reference, &args.client).await?;
         let fetched = client.manifest(&reference.repository, &reference.manifest()).await?;
         if !args.client.quiet {
             output::note(&format!("{} {}", fetched.digest, Visible(&fetched.manifest.media_type)));

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     transfer::run_resumable(hint, async {
         refuse_terminal(args)?;
         let (options, audience) = (options(args)?, args.part.audience(args.client.quiet));
-        let client = transfer::connect(&args.reference.host, &args.client).await?;
+        let client = transfer::connect(&args.reference, &args.client).await?;
         if args.part.dry_run {
             let there = match &args.to {
                 ImagePlace::Layout(name) => LayoutDir::open(&name.directory).ok(),

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &PushArgs) -> anyhow::Result<()> {
     transfer::run_resumable(transfer::GOES_ON, async {
         let (reference, options) = (&args.reference, args.part.options());
         let audience = args.part.audience(args.client.quiet);
-        let client = transfer::connect_to_push(&reference.host, &args.client).await?;
+        let client = transfer::connect_to_push(reference, &args.client).await?;
         if args.part.dry_run {
             let plan = plan_push(&client, &source, reference, &options).await?;
             transfer::tell_plan(&plan, &reference.to_string(), audience);

@@ -10,7 +10,7 @@ use crate::output;
 pub(crate) fn run(args: &ReferrersArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let reference = &args.reference;
-        let client = transfer::connect(&reference.host, &args.client).await?;
+        let client = transfer::connect(reference, &args.client).await?;
         let digest = match reference.manifest() {
             ManifestReference::Digest(digest) => digest,
             tag @ ManifestReference::Tag(_) => client.manifest(&reference.repository, &tag).await?.digest,

@@ -10,7 +10,7 @@ use crate::place::RepositoryPlace;
 pub(crate) fn run(args: &TagsArgs) -> anyhow::Result<()> {
     transfer::run(async {
         let RepositoryPlace { host, repository } = &args.repository;
-        let client = transfer::connect(host, &args.client).await?;
+        let client = transfer::connect_to_list(host, repository, &args.client).await?;
         let tags = client.tags(repository).await?;
         if args.json {
             return output::json(&tags.iter().map(Tag::as_str).collect::<Vec<_>>());

@@ -4,12 +4,13 @@ mod progress;
 
 use std::time::Duration;
 
-use portcullis_certs::EngineProfile;
+use portcullis_certs::engine_files::{PullBy, RegistriesConf};
+use portcullis_certs::{EngineProfile, RegistriesPlace, read_registries_conf};
 use portcullis_client::{
-    AuthFiles, AuthOrder, CertsChoice, Client, ClientOptions, Credentials, Location, PassedOver, Purpose, TransferPlan,
-    Transport,
+    AuthFiles, AuthOrder, CertsChoice, Client, ClientError, ClientOptions, Credentials, Location, PassedOver, Purpose,
+    TransferPlan, Transport, check_registry_as_podman,
 };
-use portcullis_oci::{Descriptor, Digest, RegistryHost, Tag};
+use portcullis_oci::{Descriptor, Digest, Reference, RegistryHost, RepositoryName, Tag};
 use portcullis_tls::Roots;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,27 +76,73 @@ async fn tasks_are_gone() {
     }
 }
 
-/// Connects to read, where the engine would, and says which pair was taken.
-pub(crate) async fn connect(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
-    connect_for(Purpose::Read, host, args).await
+/// Connects to read an image, where the engine would, and says which pair was taken.
+pub(crate) async fn connect(reference: &Reference, args: &ClientArgs) -> anyhow::Result<Client> {
+    let Reference { host, repository, digest, .. } = reference;
+    if args.engine != ProfileWord::Podman {
+        return connect_to_list(host, repository, args).await;
+    }
+    let by = if digest.is_some() { PullBy::Digest } else { PullBy::Tag };
+    let conf = registries_conf()?;
+    let client = Client::connect_as_podman(&conf, (host, repository), by, &options(args), &passed_over()).await?;
+    Ok(introduce(client, args))
+}
+
+/// Connects to list a repository's tags, where the engine would: Podman does it at the registry itself.
+pub(crate) async fn connect_to_list(
+    host: &RegistryHost,
+    repository: &RepositoryName,
+    args: &ClientArgs,
+) -> anyhow::Result<Client> {
+    connect_for(Purpose::Read, host, repository, args).await
 }
 
 /// Connects to push, where the engine would, and says which pair was taken.
-pub(crate) async fn connect_to_push(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
-    connect_for(Purpose::Push, host, args).await
+pub(crate) async fn connect_to_push(reference: &Reference, args: &ClientArgs) -> anyhow::Result<Client> {
+    connect_for(Purpose::Push, &reference.host, &reference.repository, args).await
 }
 
 /// Connects to the registry itself, whatever the engine would ask in its place.
-pub(crate) async fn connect_to_registry(host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
+pub(crate) async fn connect_to_registry(
+    host: &RegistryHost,
+    repository: Option<&RepositoryName>,
+    args: &ClientArgs,
+) -> anyhow::Result<Client> {
+    check_registry(host, repository, args)?;
     Ok(introduce(Client::connect(host, &options(args)).await?, args))
 }
 
-async fn connect_for(purpose: Purpose, host: &RegistryHost, args: &ClientArgs) -> anyhow::Result<Client> {
-    if args.engine != ProfileWord::Containerd {
-        return connect_to_registry(host, args).await;
+/// Whether the engine's configuration lets the registry be asked as it is typed.
+pub(crate) fn check_registry(
+    host: &RegistryHost,
+    repository: Option<&RepositoryName>,
+    args: &ClientArgs,
+) -> anyhow::Result<()> {
+    if args.engine == ProfileWord::Podman {
+        check_registry_as_podman(&registries_conf()?, host, repository, &options(args))?;
     }
-    let told = PassedOver::new(|host, error| output::warning(&format!("passed over {host}: {error}")));
-    Ok(introduce(Client::connect_as_containerd(host, &options(args), purpose, &told).await?, args))
+    Ok(())
+}
+
+async fn connect_for(
+    purpose: Purpose,
+    host: &RegistryHost,
+    repository: &RepositoryName,
+    args: &ClientArgs,
+) -> anyhow::Result<Client> {
+    if args.engine != ProfileWord::Containerd {
+        return connect_to_registry(host, Some(repository), args).await;
+    }
+    let client = Client::connect_as_containerd(host, &options(args), purpose, &passed_over()).await?;
+    Ok(introduce(client, args))
+}
+
+fn registries_conf() -> Result<RegistriesConf, ClientError> {
+    read_registries_conf(RegistriesPlace::Search).map_err(ClientError::EngineFile)
+}
+
+fn passed_over() -> PassedOver {
+    PassedOver::new(|host, error| output::warning(&format!("passed over {host}: {error}")))
 }
 
 fn introduce(client: Client, args: &ClientArgs) -> Client {
