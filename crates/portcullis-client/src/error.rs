@@ -39,8 +39,7 @@ pub enum ClientError {
         /// The cause.
         source: Box<TlsError>,
     },
-    /// The environment names a proxy that cannot be used: one that is itself spoken to over TLS would be offered the
-    /// registry's client certificate by the HTTP library. Nothing was sent.
+    /// The environment names a proxy that cannot be used. Nothing was sent.
     #[error(
         "the proxy for {host} is {}: use an http:// address in HTTPS_PROXY (the tunnel through it is encrypted all the same), or name the registry in NO_PROXY",
         scheme.as_ref().map_or_else(|| "no address of a proxy".to_owned(), |scheme| format!("an {}:// address, which is not used", Visible(scheme)))

@@ -1,5 +1,7 @@
 //! `tags`, `manifest`, `copy` and `delete` as they are typed: what they print, and what the registry saw of them.
 
+mod mirrors;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -130,13 +132,7 @@ fn a_copy_within_a_registry_moves_no_bytes() {
 fn a_copy_to_another_registry_with_certificates_of_its_own() {
     skip_unless!(IP, NSENTER, Need::Namespaces);
     let machine = Machine::new();
-    // Two registries on one machine: the first one's probe must leave its port to the second.
-    let mut mirror = Registry::up_in(&machine, "mirror", 6443);
-    mirror.stop();
-    let config = mirror.home().join("config.toml");
-    let before = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("probe = \"off\"\n{before}")).unwrap();
-    mirror.start_again();
+    let mirror = Registry::up_beside(&machine, "mirror", 6443);
     let (registry, pair, image) = with_image(&machine);
     let (from, to) = (registry.reference("demo/app:1"), mirror.reference("mirror/app:1"));
     let mirrors = mirror.new_client("copier");
@@ -166,45 +162,6 @@ fn a_copy_to_another_registry_with_certificates_of_its_own() {
     mirror.fill_certs(&machine.subdir("certs/registry.test:6443"), &mirrors);
     let again = ["copy", &to, &registry.reference("back/app:1"), "--certs-dir", "certs"];
     machine.run(PORTCULLIS, &again).ok().says("registry.test:6443: using the client certificate");
-}
-
-/// containerd's hosts.toml: the registry whose place the others take does not exist, and neither does the first mirror.
-#[test]
-fn mirrors_as_containerd_asks_them() {
-    skip_unless!(IP, NSENTER, Need::Namespaces);
-    let machine = Machine::new();
-    let (registry, pair, image) = with_image(&machine);
-    let certs = machine.subdir("certs/up.test:9443");
-    registry.fill_certs(&certs, &pair);
-    let mirror = format!(
-        "[host.\"https://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\nca = \"ca.crt\"\nclient = [[\"client.cert\", \"client.key\"]]\n",
-        registry.host()
-    );
-    let hosts = |text: &str| fs::write(certs.join("hosts.toml"), text).unwrap();
-    hosts(&format!("[host.\"https://127.0.0.1:1\"]\ncapabilities = [\"resolve\"]\n{mirror}"));
-    let run = |words: &[&str]| {
-        machine.run(PORTCULLIS, &[words, &["--engine", "containerd", "--certs-dir", "certs"]].concat())
-    };
-
-    let pulled = run(&["pull", "up.test:9443/demo/app:1", "--to", "oci:out"]).ok();
-    assert_eq!(pulled.stdout.trim(), image.manifest.digest.to_string());
-    let pulled = pulled.says("warning: passed over 127.0.0.1:1: ").says(&format!("{}: using", registry.host()));
-    assert!(!pulled.said().contains("up.test"), "{pulled}");
-    assert_eq!(run(&["tags", "up.test:9443/demo/app"]).ok().stdout, "1\n2\n");
-    let manifest = run(&["manifest", "up.test:9443/demo/app:2", "--quiet"]).ok().says("passed over 127.0.0.1:1");
-    assert!(manifest.stdout.as_bytes() == image.manifest.bytes, "{manifest}");
-    // What is not there is looked for at the registry itself, which is not there either: each is named.
-    let missing = run(&["manifest", "up.test:9443/demo/app:9"]).exits(1);
-    missing.says(&format!("passed over {}: ", registry.host())).says("manifests/9").says("portcullis: up.test:9443: ");
-    // Nothing is pushed to a mirror that only gives, nor deleted there.
-    run(&["push", "oci:out:1", "up.test:9443/demo/app:3"]).exits(1).says("portcullis: up.test:9443: ");
-    run(&["delete", "up.test:9443/demo/app:1"]).exits(1).says("portcullis: up.test:9443: ");
-    assert_eq!(count(&registry, &["DELETE"]), 0);
-
-    hosts(&format!("{mirror}skip_verify = true\n"));
-    run(&["tags", "up.test:9443/demo/app"]).exits(2).says("skip_verify").says("name its CA as `ca`");
-    hosts("[host");
-    run(&["tags", "up.test:9443/demo/app"]).exits(1).says("hosts.toml");
 }
 
 #[test]

@@ -49,6 +49,18 @@ impl<'m> Registry<'m> {
         registry
     }
 
+    /// As [`Registry::up_in`], before another one on the same machine: its probe leaves the port to that.
+    #[track_caller]
+    pub(crate) fn up_beside(machine: &'m Machine, home: &str, port: u16) -> Self {
+        let mut registry = Self::up_in(machine, home, port);
+        registry.stop();
+        let config = registry.home().join("config.toml");
+        let before = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("probe = \"off\"\n{before}")).unwrap();
+        registry.start_again();
+        registry
+    }
+
     /// `portcullis up` with further words.
     #[track_caller]
     pub(crate) fn up_with(machine: &'m Machine, words: &[&str]) -> Self {
