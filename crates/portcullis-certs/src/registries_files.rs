@@ -38,7 +38,7 @@ pub fn read_registries_conf(place: RegistriesPlace<'_>) -> Result<RegistriesConf
     let mut read = match file::read(&main, FILE_LIMIT) {
         Ok((bytes, _)) => RegistriesConf::parse(&bytes, &main).map_err(|error| not_taken(&main, error))?,
         Err(fault) if fault.is_absent() && !is_named => RegistriesConf::default(),
-        Err(fault) => return Err(fatal(&main, fault)),
+        Err(fault) => return Err(fatal(&main, fault).into()),
     };
     for directory in directories {
         for path in drop_ins(&directory)? {
@@ -76,7 +76,7 @@ fn files(place: RegistriesPlace<'_>) -> Result<Files, Box<Finding>> {
             Ok(_) => return Ok(Files { main: own.clone(), is_named, directories: vec![directory_of(own)] }),
             Err(ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             // Podman would go on with the system's: it may block what that does not.
-            Err(error) => return Err(fatal(own, Fault::Unreadable { error })),
+            Err(error) => return Err(fatal(own, Fault::Unreadable { error }).into()),
         }
     }
     let directories =
@@ -93,7 +93,7 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Box<Finding>> {
     match fs::symlink_metadata(directory).map_err(|error| error.kind()) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) | Err(ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
-        Err(error) => return Err(fatal(directory, Fault::DirectoryUnreadable { error })),
+        Err(error) => return Err(fatal(directory, Fault::DirectoryUnreadable { error }).into()),
     }
     let names = file::list(directory).map_err(|fault| fatal(directory, fault))?;
     let is_real_directory = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
@@ -102,13 +102,13 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Box<Finding>> {
     Ok(paths.filter(|path| !is_real_directory(path)).collect())
 }
 
-fn not_taken(path: &Path, error: NotTaken) -> Box<Finding> {
+fn not_taken(path: &Path, error: NotTaken) -> Finding {
     let fault = Fault::ConfigNotTaken { reason: error.reason, then: WithoutConfig::Refused };
-    Box::new(Finding::at(path, error.line, Severity::Fatal, fault))
+    Finding::at(path, error.line, Severity::Fatal, fault)
 }
 
-fn fatal(path: &Path, fault: Fault) -> Box<Finding> {
-    Box::new(Finding::new(path, Severity::Fatal, fault))
+fn fatal(path: &Path, fault: Fault) -> Finding {
+    Finding::new(path, Severity::Fatal, fault)
 }
 
 #[cfg(test)]
