@@ -71,26 +71,54 @@ impl Client {
         descriptor: &Descriptor,
         progress: &Progress,
     ) -> Result<BlobReader, ClientError> {
-        let response = self.open_blob(repository, &descriptor.digest, None, progress).await?;
-        if response.status() != StatusCode::OK {
-            return Err(response.into_error().await);
+        let mut reader = self.blob_from(repository, descriptor, 0, progress).await?;
+        reader.hasher = Some(Hasher::new(descriptor.digest.algorithm()));
+        Ok(reader)
+    }
+
+    /// Opens a blob for reading from byte `from` on. The digest is left to whoever has the bytes before that and verifies
+    /// all of them while writing: hashing twice would double the cost of a pull.
+    ///
+    /// A registry that gives no such part sends all of it, and what is known is skipped: nothing here says that it is the
+    /// same content (an ETag of an earlier process would be no better), so the digest decides.
+    pub(crate) async fn blob_from(
+        &self,
+        repository: &RepositoryName,
+        descriptor: &Descriptor,
+        from: u64,
+        progress: &Progress,
+    ) -> Result<BlobReader, ClientError> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        let rest = (from > 0).then_some((from, None));
+        let mut response = self.open_blob(repository, &digest, rest, progress).await?;
+        let is_rest =
+            from > 0 && response.status() == StatusCode::PARTIAL_CONTENT && check_range(&response, from, size).is_ok();
+        if from > 0
+            && !is_rest
+            && matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE)
+        {
+            response = self.open_blob(repository, &digest, None, progress).await?;
         }
-        if let Some(actual) = content_length(&response).filter(|actual| *actual != descriptor.size) {
-            return Err(response.fault(ProtocolFault::Length { expected: descriptor.size, actual }));
+        if !is_rest {
+            if response.status() != StatusCode::OK {
+                return Err(response.into_error().await);
+            }
+            if let Some(actual) = content_length(&response).filter(|actual| *actual != size) {
+                return Err(response.fault(ProtocolFault::Length { expected: size, actual }));
+            }
         }
-        let etag = strong_etag(&response);
         Ok(BlobReader {
-            etag,
+            etag: strong_etag(&response),
             client: self.clone(),
             repository: repository.clone(),
-            digest: descriptor.digest,
-            size: descriptor.size,
+            digest,
+            size,
             response,
-            hasher: Some(Hasher::new(descriptor.digest.algorithm())),
-            received: 0,
-            to_skip: 0,
+            hasher: None,
+            received: from,
+            to_skip: if is_rest { 0 } else { from },
             breaks: 0,
-            received_at_break: 0,
+            received_at_break: from,
             progress: progress.clone(),
         })
     }
@@ -115,13 +143,6 @@ impl Client {
 }
 
 impl BlobReader {
-    /// Leaves the digest to whoever takes the bytes and verifies them while writing: hashing twice would double the cost
-    /// of a pull.
-    pub(crate) fn verified_by_its_reader(mut self) -> Self {
-        self.hasher = None;
-        self
-    }
-
     /// The blob's size in bytes.
     pub const fn size(&self) -> u64 {
         self.size

@@ -11,7 +11,7 @@ use crate::choice::TransferOptions;
 use crate::deliver::{Delivered, Tally, Target, check_digest};
 use crate::progress::{Event, Progress};
 use crate::select::select;
-use crate::survey::{Gathered, Met, Survey, open};
+use crate::survey::{Gathered, Met, Survey, unless_foreign};
 use crate::transfer::{each, same_host, tag_of};
 use crate::uploads::{Mount, UploadLocation};
 use crate::{Client, ClientError};
@@ -155,8 +155,8 @@ struct Reading {
 impl Reading {
     /// `None`: a layer that is fetched from elsewhere.
     async fn begin(source: &Source, blob: &Descriptor, progress: &Progress) -> Result<Option<Self>, ClientError> {
-        let opened = open(&source.client, &source.repository, blob, progress).await?;
-        let Some(mut rest) = opened else { return Ok(None) };
+        let opened = source.client.blob(&source.repository, blob, progress).await;
+        let Some(mut rest) = unless_foreign(opened, blob, progress)? else { return Ok(None) };
         progress.tell(Event::BlobStarted { digest: blob.digest, size: blob.size });
         let first = rest.chunk().await?;
         Ok(Some(Self { first, rest }))

@@ -32,6 +32,11 @@ impl Expected {
         Ok(offset)
     }
 
+    /// How many bytes have come.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// The end: all of it must have come, and be what it was announced as.
     pub(crate) fn check(self, place: &Path) -> Result<(), ClientError> {
         if self.taken != self.size {

@@ -220,6 +220,15 @@ impl LayoutDir {
         BlobWriter::create(&self.root, &self.blob_path(&descriptor.digest), descriptor)
     }
 
+    /// Goes on with what an earlier attempt has left of a blob, which is read first, for as long as `wanted`, or begins.
+    pub(crate) fn resume_blob(
+        &self,
+        descriptor: &Descriptor,
+        wanted: impl Fn() -> bool,
+    ) -> Result<BlobWriter, ClientError> {
+        BlobWriter::resume(&self.root, &self.blob_path(&descriptor.digest), descriptor, wanted)
+    }
+
     /// Writes a small blob, a manifest, whole.
     pub fn put_blob(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), ClientError> {
         let mut writer = self.create_blob(descriptor)?;

@@ -103,6 +103,7 @@ mod copy;
 mod credentials;
 mod deliver;
 mod distrust;
+mod download;
 mod error;
 mod expected;
 mod hosts;

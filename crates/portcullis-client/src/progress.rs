@@ -25,12 +25,19 @@ pub enum Event {
         /// Their bytes in all.
         bytes: u64,
     },
-    /// A blob's transfer begins.
+    /// A blob's transfer begins, or begins anew: what moved of it before does not count.
     BlobStarted {
         /// The blob.
         digest: Digest,
         /// Its size in bytes.
         size: u64,
+    },
+    /// The transfer of a blob that has just begun goes on where an earlier attempt has stopped.
+    BlobResumed {
+        /// The blob.
+        digest: Digest,
+        /// How many of its bytes need not move again.
+        bytes: u64,
     },
     /// More of a blob went over the wire.
     BlobAdvanced {

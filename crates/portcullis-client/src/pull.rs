@@ -1,31 +1,23 @@
 //! Pull: resolve the reference, take the manifest or the whole index, then the blobs, and list the image last.
 //!
 //! Until the last step the layout's `index.json` is as it was: a pull that breaks off leaves verified blobs behind, which
-//! the next one uses again. An archive is not there at all until then.
+//! the next one uses again, and parts of others, with which it goes on. An archive is not there at all until then.
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use portcullis_oci::{Descriptor, Reference, RepositoryName, Tag};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::archive::{ArchiveName, ArchivePlan, ArchiveWriter, Contents};
-use crate::blobs::BlobReader;
 use crate::choice::TransferOptions;
+use crate::download::{Download, Fetched};
 use crate::layout::LayoutDir;
 use crate::progress::{Event, Progress};
 use crate::select::select;
 use crate::sink::{ArchiveForm, ImageTarget, Sink};
-use crate::survey::{Found, Gathered, Met, Survey, open};
+use crate::survey::{Found, Gathered, Met, Survey};
 use crate::transfer::{Walk, each, same_host, tag_of};
 use crate::{Client, ClientError, blocking};
-
-/// What comes is gathered to pieces of this size, so that hashing and writing are not woken for each TLS record: a
-/// gibibyte took 98,000 wake-ups and 90,000 writes without.
-const PIECE: usize = 512 * 1024;
-
-/// How many pieces of a blob may wait for the disk.
-const PIECES_WAITING: usize = 2;
 
 /// What a pull did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,28 +30,16 @@ pub struct Pulled {
     pub manifests: usize,
     /// How many blobs came over the wire.
     pub fetched: usize,
-    /// Their bytes.
+    /// Their bytes, without those that an earlier pull had left.
     pub fetched_bytes: u64,
     /// How many blobs the layout had.
     pub reused: usize,
 }
 
-/// Where it goes, and who is writing to it.
-struct Writers {
-    sink: Sink,
-    running: Arc<Semaphore>,
-}
-
-enum Fetched {
-    Blob(u64),
-    Reused,
-    Foreign,
-}
-
 /// Pulls an image, with everything an index lists, into a layout.
 ///
 /// Every manifest and blob is verified before it gets its name. Blobs that the layout has with the right size are not
-/// fetched again; layers with `urls` that the registry does not have are left out.
+/// fetched again, and of one that an earlier pull has broken off (`.portcullis-partial-*`) only the rest is; layers with `urls` that the registry does not have are left out.
 ///
 /// # Errors
 /// Any [`ClientError`]; the layout then lists what it listed before.
@@ -205,82 +185,15 @@ async fn fetch_all(
 ) -> Result<Vec<Fetched>, ClientError> {
     let parallel = options.parallel.max(1);
     let writers = Arc::new(Semaphore::new(parallel));
-    let fetched = each(parallel, walk.blobs.iter().cloned(), |blob| {
-        let writers = Writers { sink: sink.clone(), running: Arc::clone(&writers) };
-        fetch(client.clone(), repository.clone(), writers, blob, progress.clone())
-    })
-    .await;
+    let download = Download {
+        client: client.clone(),
+        repository: repository.clone(),
+        sink: sink.clone(),
+        running: Arc::clone(&writers),
+        progress: progress.clone(),
+    };
+    let fetched = each(parallel, walk.blobs.iter().cloned(), |blob| download.clone().fetch(blob)).await;
     // A task that was stopped leaves its writing thread to notice; nothing is being written once all have.
     drop(writers.acquire_many(u32::try_from(parallel).unwrap_or(u32::MAX)).await);
     fetched
-}
-
-async fn fetch(
-    client: Client,
-    repository: RepositoryName,
-    writers: Writers,
-    blob: Descriptor,
-    progress: Progress,
-) -> Result<Fetched, ClientError> {
-    let (digest, size) = (blob.digest, blob.size);
-    let (there, wanted) = (writers.sink.clone(), blob.clone());
-    if blocking(move || there.has_blob(&wanted)).await {
-        progress.tell(Event::BlobExists { digest, size });
-        return Ok(Fetched::Reused);
-    }
-    let Some(reader) = open(&client, &repository, &blob, &progress).await? else { return Ok(Fetched::Foreign) };
-    let mut reader = reader.verified_by_its_reader();
-    progress.tell(Event::BlobStarted { digest, size });
-    let (sender, pieces) = mpsc::channel(PIECES_WAITING);
-    let running = writers.running.acquire_owned().await;
-    let writer = blocking(move || {
-        let _running = running;
-        write(&writers.sink, &blob, pieces)
-    });
-    let (read, written) = tokio::join!(hand_on(&mut reader, sender), writer);
-    read?;
-    written.map_err(|error| blame(&client, error))?;
-    progress.tell(Event::BlobFinished { digest });
-    Ok(Fetched::Blob(size))
-}
-
-/// Gathers what comes and hands it to the writer, who stops taking it when something is wrong, and says what.
-async fn hand_on(reader: &mut BlobReader, writer: mpsc::Sender<Option<Bytes>>) -> Result<(), ClientError> {
-    let mut gathered = BytesMut::new();
-    while let Some(piece) = reader.chunk().await? {
-        if gathered.len() + piece.len() > PIECE && writer.send(Some(gathered.split().freeze())).await.is_err() {
-            return Ok(());
-        }
-        if gathered.capacity() < gathered.len() + piece.len() {
-            gathered.reserve(PIECE.max(piece.len()));
-        }
-        gathered.extend_from_slice(&piece);
-    }
-    if writer.send(Some(gathered.freeze())).await.is_ok() {
-        drop(writer.send(None).await);
-    }
-    Ok(())
-}
-
-/// Writes what comes, and commits it only when the end is said to be one: a reader that gave up just goes away.
-fn write(sink: &Sink, blob: &Descriptor, mut pieces: mpsc::Receiver<Option<Bytes>>) -> Result<(), ClientError> {
-    let mut writer = sink.create_blob(blob)?;
-    while let Some(piece) = pieces.blocking_recv() {
-        match piece {
-            Some(piece) => writer.write(&piece)?,
-            None => return writer.commit(),
-        }
-    }
-    Ok(())
-}
-
-/// The writer finds the wrong digest, the registry sent it.
-fn blame(client: &Client, error: ClientError) -> ClientError {
-    match error {
-        ClientError::Digest(mut mismatch) => {
-            mismatch.from = client.host().to_string();
-            ClientError::Digest(mismatch)
-        }
-        other => other,
-    }
 }

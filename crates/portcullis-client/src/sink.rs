@@ -74,15 +74,33 @@ impl Sink {
         }
     }
 
-    pub(crate) fn create_blob(&self, blob: &Descriptor) -> Result<SinkBlob, ClientError> {
+    /// Begins a blob, or goes on with it where a part of it is there, which is read for as long as `wanted`.
+    pub(crate) fn begin_blob(&self, blob: &Descriptor, wanted: impl Fn() -> bool) -> Result<SinkBlob, ClientError> {
         match self {
-            Self::Layout(layout) => layout.create_blob(blob).map(SinkBlob::Layout),
+            Self::Layout(layout) => layout.resume_blob(blob, wanted).map(SinkBlob::Layout),
             Self::Archive(archive) => archive.create_blob(blob).map(SinkBlob::Archive),
         }
     }
 }
 
 impl SinkBlob {
+    /// How many of its bytes are there.
+    pub(crate) fn offset(&self) -> u64 {
+        match self {
+            Self::Layout(blob) => blob.offset(),
+            Self::Archive(_) => 0,
+        }
+    }
+
+    /// Nothing of it is to be left: what came is not what it should be.
+    pub(crate) fn discard(&mut self) {
+        match self {
+            Self::Layout(blob) => blob.discard(),
+            // Has no name of its own, and goes with the archive.
+            Self::Archive(_) => {}
+        }
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         match self {
             Self::Layout(blob) => blob.write(bytes),

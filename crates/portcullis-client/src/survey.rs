@@ -137,14 +137,14 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// Opens a blob of an image. `None`: a layer that is fetched from elsewhere (`urls`), which this registry does not have.
-pub(crate) async fn open(
-    client: &Client,
-    repository: &RepositoryName,
+/// A blob of an image, as it was opened. `None`: a layer that is fetched from elsewhere (`urls`), which this registry does
+/// not have.
+pub(crate) fn unless_foreign(
+    opened: Result<BlobReader, ClientError>,
     blob: &Descriptor,
     progress: &Progress,
 ) -> Result<Option<BlobReader>, ClientError> {
-    match client.blob(repository, blob, progress).await {
+    match opened {
         Err(error) if error.is_not_found() && !blob.urls.is_empty() => {
             progress.tell(Event::BlobForeign { digest: blob.digest });
             Ok(None)

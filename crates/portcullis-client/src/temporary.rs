@@ -1,13 +1,21 @@
-//! Files that get their name only when they are whole: synced, then renamed. One that does not get there is removed.
+//! Files that get their name only when they are whole: synced, then renamed. One that does not get there is removed, or,
+//! where it is the part of a blob, kept for the next attempt, whichever process makes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use portcullis_oci::Digest;
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
 use crate::error::ClientError;
+
+/// A part of a blob with fewer bytes is not kept: they are fetched again sooner than somebody asks what the file is.
+pub(crate) const WORTH_KEEPING: u64 = 1024 * 1024;
 
 /// A file under a name that nobody looks for.
 #[derive(Debug)]
@@ -15,6 +23,8 @@ pub(crate) struct Temporary {
     path: PathBuf,
     file: File,
     kept: AtomicBool,
+    /// How many bytes make it worth keeping where it does not become whole; `None`: it never is.
+    worth: Option<u64>,
 }
 
 impl Temporary {
@@ -24,12 +34,61 @@ impl Temporary {
         loop {
             let path = root.join(format!(".portcullis-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { path, file, kept: AtomicBool::new(false) }),
+                Ok(file) => return Ok(Self { path, file, kept: AtomicBool::new(false), worth: None }),
                 // Left by an earlier process with our number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(ClientError::io("create", &path)(error)),
             }
         }
+    }
+
+    /// What an earlier attempt has left of a blob, or a new file that may be left so. Nobody else writes to it meanwhile:
+    /// it is locked.
+    ///
+    /// `None` when another process has it, or it is not a file of ours that has this name only: `root` may be a directory
+    /// that others write to, and what they put there is neither read nor written.
+    pub(crate) fn part(root: &Path, digest: &Digest) -> Option<Self> {
+        let path = root.join(format!(".portcullis-partial-{}-{}", digest.algorithm(), digest.hex()));
+        // Not through a link, and without waiting for who writes to a pipe.
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).ok()?;
+        let open =
+            |create| OpenOptions::new().read(true).write(true).create_new(create).custom_flags(flags).open(&path);
+        let (file, is_new) = match open(false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (open(true).ok()?, true),
+            opened => (opened.ok()?, false),
+        };
+        let opened = file.metadata().ok()?;
+        let is_ours = opened.is_file() && opened.uid() == geteuid().as_raw() && opened.nlink() == 1;
+        if !is_ours || file.try_lock().is_err() {
+            return None;
+        }
+        // Whoever had it locked before may have given it the blob's name, or removed it.
+        let named = fs::symlink_metadata(&path).ok()?;
+        if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
+            return None;
+        }
+        let part = Self { path, file, kept: AtomicBool::new(false), worth: Some(WORTH_KEEPING) };
+        (is_new || part.has_mode_of_today(root, &opened).is_ok()).then_some(part)
+    }
+
+    /// Gives a part from before the mode that a new file gets now: a blob's does not depend on how often it was begun.
+    fn has_mode_of_today(&self, root: &Path, opened: &fs::Metadata) -> Result<(), ClientError> {
+        let new = Self::create(root)?;
+        let todays = new.file.metadata().map_err(ClientError::io("read", &new.path))?.permissions();
+        if todays == opened.permissions() {
+            return Ok(());
+        }
+        self.file.set_permissions(todays).map_err(ClientError::io("write", &self.path))
+    }
+
+    /// What is in it, from its start where nothing was written yet.
+    pub(crate) fn content(&self) -> &File {
+        &self.file
+    }
+
+    /// It is not to be kept, however much of it there is.
+    pub(crate) fn discard(&mut self) {
+        self.worth = None;
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
@@ -57,7 +116,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.kept.load(Ordering::Relaxed) {
+        let is_worth = |worth| self.file.metadata().is_ok_and(|file| file.len() >= worth);
+        if !self.kept.load(Ordering::Relaxed) && !self.worth.is_some_and(is_worth) {
             // Nothing can be done about a failure, and nobody takes a temporary for a blob.
             drop(fs::remove_file(&self.path));
         }

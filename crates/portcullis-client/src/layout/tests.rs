@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
+use crate::temporary::WORTH_KEEPING;
 
 fn descriptor(bytes: &[u8]) -> Descriptor {
     let digest = Digest::of(Algorithm::Sha256, bytes);
@@ -65,6 +66,112 @@ fn a_blob_gets_its_name_only_when_it_is_right() {
     assert!(!layout.has_blob(&other));
     assert_eq!(names(dir.path()), ["blobs", "index.json", "oci-layout"], "no temporary is left");
     assert_eq!(names(&dir.path().join("blobs/sha256")), [good.digest.hex()]);
+}
+
+#[test]
+fn a_part_is_left_where_it_is_worth_it() {
+    let dir = TempDir::new().unwrap();
+    let layout = LayoutDir::create(dir.path()).unwrap();
+    let bytes = vec![7; usize::try_from(WORTH_KEEPING).unwrap() + 1];
+    let (blob, length) = (descriptor(&bytes), bytes.len());
+    let part = || names(dir.path()).into_iter().find(|name| name.starts_with(".portcullis"));
+    let leave = |length: usize| {
+        let mut begun = layout.resume_blob(&blob, || true).unwrap();
+        let had = begun.offset();
+        begun.write(&bytes[..length]).unwrap();
+        had
+    };
+    assert_eq!((leave(length - 2), part()), (0, None), "less than a mebibyte");
+    assert_eq!(leave(length - 1), 0);
+    assert_eq!(part().unwrap(), format!(".portcullis-partial-sha256-{}", blob.digest.hex()));
+    let mut begun = layout.resume_blob(&blob, || true).unwrap();
+    assert_eq!(begun.offset(), WORTH_KEEPING);
+    // Whoever comes while it is written to has a file of its own.
+    let mut other = layout.resume_blob(&blob, || true).unwrap();
+    assert_eq!(other.offset(), 0);
+    other.write(&bytes[..length - 1]).unwrap();
+    drop(other);
+    assert_eq!(names(dir.path()).iter().filter(|name| name.starts_with(".portcullis")).count(), 1);
+    begun.write(&bytes[length - 1..]).unwrap();
+    begun.commit().unwrap();
+    assert!(layout.has_blob(&blob) && part().is_none());
+    layout.manifest(&blob).unwrap();
+}
+
+#[test]
+fn of_what_is_wrong_no_part_is_left() {
+    let dir = TempDir::new().unwrap();
+    let layout = LayoutDir::create(dir.path()).unwrap();
+    let bytes = vec![7; usize::try_from(WORTH_KEEPING).unwrap() + 1];
+    let blob = descriptor(&bytes);
+    let begin = || layout.resume_blob(&blob, || true).unwrap();
+    let wrong = vec![8; bytes.len()];
+    let mut begun = begin();
+    begun.write(&wrong).unwrap();
+    assert!(matches!(begun.commit(), Err(ClientError::Digest(_))));
+    let mut begun = begin();
+    begun.write(&bytes).unwrap();
+    assert!(begun.write(b"x").is_err(), "too long");
+    drop(begun);
+    let mut begun = begin();
+    begun.write(&bytes).unwrap();
+    begun.discard();
+    drop(begun);
+    assert_eq!(names(dir.path()), ["blobs", "index.json", "oci-layout"]);
+}
+
+/// The layout may be where others can write.
+#[test]
+fn what_is_no_part_of_ours_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let layout = LayoutDir::create(&dir.path().join("layout")).unwrap();
+    let bytes = vec![7; 2 * usize::try_from(WORTH_KEEPING).unwrap()];
+    let blob = descriptor(&bytes);
+    let part = layout.path().join(format!(".portcullis-partial-sha256-{}", blob.digest.hex()));
+    let outside = dir.path().join("outside");
+    fs::write(&outside, &bytes[1..]).unwrap();
+    let places: [(&str, &dyn Fn()); 5] = [
+        ("a link", &|| symlink(&outside, &part).unwrap()),
+        ("a link to nothing", &|| symlink(dir.path().join("nothing"), &part).unwrap()),
+        ("a second name", &|| fs::hard_link(&outside, &part).unwrap()),
+        ("a directory", &|| fs::create_dir(&part).unwrap()),
+        ("a pipe", &|| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, &part, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }),
+    ];
+    for (what, place) in places {
+        place();
+        let mut begun = layout.resume_blob(&blob, || true).unwrap();
+        assert_eq!(begun.offset(), 0, "{what}");
+        begun.write(&bytes).unwrap();
+        begun.commit().unwrap();
+        assert!(fs::symlink_metadata(&part).is_ok(), "{what}");
+        fs::remove_file(&part).or_else(|_| fs::remove_dir(&part)).unwrap();
+        fs::remove_file(layout.blob_path(&blob.digest)).unwrap();
+    }
+    assert!(fs::read(&outside).unwrap() == bytes[1..]);
+    assert!(!dir.path().join("nothing").exists());
+}
+
+#[test]
+fn a_blob_has_the_mode_of_a_new_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let layout = LayoutDir::create(dir.path()).unwrap();
+    let (whole, begun) = (descriptor(b"whole"), descriptor(b"begun"));
+    layout.put_blob(&whole, b"whole").unwrap();
+    let part = dir.path().join(format!(".portcullis-partial-sha256-{}", begun.digest.hex()));
+    for mode in [0o600, 0o666, 0o4755] {
+        fs::write(&part, "be").unwrap();
+        fs::set_permissions(&part, fs::Permissions::from_mode(mode)).unwrap();
+        let mut blob = layout.resume_blob(&begun, || true).unwrap();
+        assert_eq!(blob.offset(), 2);
+        blob.write(b"gun").unwrap();
+        blob.commit().unwrap();
+        let mode_of = |blob: &Descriptor| fs::metadata(layout.blob_path(&blob.digest)).unwrap().permissions();
+        assert_eq!(mode_of(&begun), mode_of(&whole), "{mode:o}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod proxy;
 mod redirect;
 mod registries;
 mod relay;
+mod resume;
 mod served;
 mod site;
 mod stub;

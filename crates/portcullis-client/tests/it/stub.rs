@@ -255,6 +255,29 @@ impl http_body::Body for Faulty {
     }
 }
 
+/// What a test sends of a body, and when. `Err` breaks the connection.
+pub(crate) type Handed = tokio::sync::mpsc::UnboundedReceiver<Result<Bytes, io::Error>>;
+
+/// A body that comes as the test hands it out, of `promised` bytes.
+pub(crate) fn handed(promised: usize, body: Handed) -> Reply {
+    let reply = Response::builder().header("content-length", promised);
+    reply.body(HandedBody(body).boxed()).unwrap()
+}
+
+struct HandedBody(Handed);
+
+impl http_body::Body for HandedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
+        self.0.poll_recv(cx).map(|handed| handed.map(|bytes| bytes.map(http_body::Frame::data)))
+    }
+}
+
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     loop {
         let Ok((tcp, _)) = listener.accept().await else { return };
@@ -435,6 +458,10 @@ fn blob(seen: &Seen, bytes: &Bytes) -> Reply {
     let from =
         seen.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     match from {
+        Some(from) if seen.method == Method::GET && from >= bytes.len() => {
+            let status = StatusCode::RANGE_NOT_SATISFIABLE.as_u16();
+            with(reply(status, ""), "content-range", &format!("bytes */{}", bytes.len()))
+        }
         Some(from) if seen.method == Method::GET => {
             let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
             with(reply(StatusCode::PARTIAL_CONTENT.as_u16(), bytes.slice(from..)), "content-range", &range)

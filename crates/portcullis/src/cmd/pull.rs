@@ -11,7 +11,7 @@ use crate::output;
 
 pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     let hint = match args.to {
-        ImagePlace::Layout(_) => "what has come whole is kept, and the same command goes on from there",
+        ImagePlace::Layout(_) => "what has come is kept, and the same command goes on from there",
         ImagePlace::OciArchive { .. } | ImagePlace::DockerArchive { .. } => {
             "nothing was left behind, and the same command begins anew; to go on where it stopped, pull to oci:DIR"
         }

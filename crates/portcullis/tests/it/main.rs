@@ -43,6 +43,7 @@ mod own_ca;
 mod policy_check;
 mod port_443;
 mod refusals;
+mod resumed;
 mod resumption;
 mod revoked;
 mod roots;

@@ -75,6 +75,7 @@ fn line(event: &Event, sizes: &mut HashMap<Digest, u64>) -> Option<String> {
             sizes.insert(*digest, *size);
             return None;
         }
+        Event::BlobResumed { digest, bytes } => format!("{} goes on, {} of it are there", short(digest), size(*bytes)),
         Event::BlobFinished { digest } => {
             format!("{} done ({})", short(digest), size(sizes.remove(digest).unwrap_or(0)))
         }
@@ -110,6 +111,13 @@ impl Moving {
             Event::BlobStarted { digest, size } => {
                 self.0.insert(*digest, (0, *size, None));
                 blob(digest, "started", Some(*size))
+            }
+            Event::BlobResumed { digest, bytes } => {
+                let (moved, size, _) = self.0.get_mut(digest)?;
+                *moved = *bytes;
+                let mut told = blob(digest, "resumed", Some(*size));
+                told["moved"] = json!(*moved);
+                told
             }
             Event::BlobAdvanced { digest, bytes } => {
                 let (moved, size, last) = self.0.get_mut(digest)?;
@@ -159,6 +167,8 @@ struct Bar {
     digest: Digest,
     size: u64,
     moved: u64,
+    /// What of it need not move.
+    spared: u64,
 }
 
 impl Bars {
@@ -169,11 +179,33 @@ impl Bars {
 
     fn take(&mut self, event: &Event) {
         let said = line(event, &mut self.sizes);
+        self.count(event);
+        if let Some(said) = said {
+            self.board.say(&said);
+        }
+        let Self { board, under_way, planned, moved, spared, start, .. } = self;
+        board.draw(|columns| {
+            let drawn_of = |bar: &Bar| drawn(&short(&bar.digest), bar.moved + bar.spared, bar.size, "", columns);
+            let mut lines: Vec<String> = under_way.iter().map(drawn_of).collect();
+            let pace = start.map(|start| pace(*moved, planned.saturating_sub(*spared), start.elapsed()));
+            lines.push(drawn("all", *moved + *spared, *planned, &pace.unwrap_or_default(), columns));
+            lines
+        });
+    }
+
+    fn count(&mut self, event: &Event) {
         match *event {
             Event::Planned { bytes, .. } => self.planned = bytes,
             Event::BlobStarted { digest, size } => {
                 self.start.get_or_insert_with(Instant::now);
-                self.under_way.push(Bar { digest, size, moved: 0 });
+                self.forget(digest);
+                self.under_way.push(Bar { digest, size, moved: 0, spared: 0 });
+            }
+            Event::BlobResumed { digest, bytes } => {
+                self.spared += bytes;
+                if let Some(bar) = self.under_way.iter_mut().find(|bar| bar.digest == digest) {
+                    bar.spared += bytes;
+                }
             }
             Event::BlobAdvanced { digest, bytes } => {
                 self.moved += bytes;
@@ -185,17 +217,15 @@ impl Bars {
             Event::BlobExists { size, .. } | Event::BlobMounted { size, .. } => self.spared += size,
             Event::BlobForeign { .. } | Event::Retrying { .. } | Event::Manifest { .. } | Event::Tagged { .. } => {}
         }
-        if let Some(said) = said {
-            self.board.say(&said);
+    }
+
+    /// What has moved of a blob that begins anew counts for nothing.
+    fn forget(&mut self, digest: Digest) {
+        if let Some(at) = self.under_way.iter().position(|bar| bar.digest == digest) {
+            let Bar { moved, spared, .. } = self.under_way.remove(at);
+            self.moved -= moved;
+            self.spared -= spared;
         }
-        let Self { board, under_way, planned, moved, spared, start, .. } = self;
-        board.draw(|columns| {
-            let mut lines: Vec<String> =
-                under_way.iter().map(|bar| drawn(&short(&bar.digest), bar.moved, bar.size, "", columns)).collect();
-            let pace = start.map(|start| pace(*moved, planned.saturating_sub(*spared), start.elapsed()));
-            lines.push(drawn("all", *moved + *spared, *planned, &pace.unwrap_or_default(), columns));
-            lines
-        });
     }
 }
 
@@ -261,6 +291,20 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_that_begins_anew_counts_once() {
+        let digest = Digest::of(Algorithm::Sha256, b"x");
+        let mut bars = Bars::new();
+        let take = |bars: &mut Bars, events: &[Event]| events.iter().for_each(|event| bars.count(event));
+        let started = || Event::BlobStarted { digest, size: 10 };
+        let moved = |bytes| Event::BlobAdvanced { digest, bytes };
+        take(&mut bars, &[Event::Planned { blobs: 1, bytes: 10 }, started(), Event::BlobResumed { digest, bytes: 7 }]);
+        take(&mut bars, &[moved(3)]);
+        assert_eq!((bars.moved, bars.spared), (3, 7));
+        take(&mut bars, &[started(), moved(10)]);
+        assert_eq!((bars.moved, bars.spared, bars.under_way.len()), (10, 0, 1));
+    }
+
+    #[test]
     fn a_program_hears_of_moving_bytes_now_and_then() {
         let digest = Digest::of(Algorithm::Sha256, b"x");
         let mut moving = Moving::default();
@@ -269,6 +313,11 @@ mod tests {
         let told = moving.told(&Event::BlobAdvanced { digest, bytes: 4 }).unwrap();
         assert_eq!((&told["moved"], &told["state"]), (&json!(4), &json!("moving")));
         assert!(moving.told(&Event::BlobAdvanced { digest, bytes: 4 }).is_none(), "so soon");
+        moving.told(&Event::BlobStarted { digest, size: 10 }).unwrap();
+        let told = moving.told(&Event::BlobResumed { digest, bytes: 7 }).unwrap();
+        assert_eq!(told, json!({"event": "blob", "digest": digest, "state": "resumed", "size": 10, "moved": 7}));
+        let told = moving.told(&Event::BlobAdvanced { digest, bytes: 2 }).unwrap();
+        assert_eq!(told["moved"], 9);
         let told = moving.told(&Event::BlobFinished { digest }).unwrap();
         assert_eq!(told, json!({"event": "blob", "digest": digest, "state": "done", "size": 10}));
     }
