@@ -4,7 +4,7 @@
 //! each use looks at all of them again. A stamp says when the file was changed last; by a clock that ticks a hundred times
 //! a second two changes can share one, so nothing is kept that was changed within [`SETTLED_SECONDS`] before it was read.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use portcullis_oci::{Digest, ManifestReference, RepositoryName};
@@ -23,9 +23,9 @@ const MOST_BYTES: usize = 64 * 1024;
 
 /// What is kept: by the key of the first file it was read from.
 #[derive(Debug)]
-pub(crate) struct AtHand(Mutex<Lru<Kept, Key>>);
+pub(crate) struct AtHand(Mutex<Lru<Arc<Kept>, Key>>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Kept {
     /// The digest asked for, or the one the tag names.
     digest: Digest,
@@ -35,7 +35,7 @@ struct Kept {
 }
 
 /// Files as they were before they were read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Files(Vec<(Key, Stamp)>);
 
 impl AtHand {
@@ -43,7 +43,11 @@ impl AtHand {
         Self(Mutex::new(Lru::new(most_bytes)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lru<Kept, Key>> {
+    fn get(&self, key: &Key) -> Option<Arc<Kept>> {
+        self.lock().get(key).map(Arc::clone)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lru<Arc<Kept>, Key>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,9 +82,9 @@ impl Store {
             // Such a read is a promise, which is made where the manifest is read.
             return None;
         }
-        let kept = inner.at_hand.lock().get(&first_file(repository, reference)).cloned()?;
-        let bytes = kept.bytes.filter(|_| kept.files.are_unchanged(inner))?;
-        Some(StoredManifest { digest: kept.digest, bytes })
+        let kept = inner.at_hand.get(&first_file(repository, reference))?;
+        let bytes = kept.bytes.as_ref().filter(|_| kept.files.are_unchanged(inner))?;
+        Some(StoredManifest { digest: kept.digest, bytes: bytes.clone() })
     }
 
     /// As [`Store::stat_blob`], for a link that was read lately and a digest that nobody else works on. `None` says
@@ -91,13 +95,14 @@ impl Store {
     pub fn stat_blob_at_hand(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let inner = &self.inner;
         let link = layout::layer_link(repository, digest);
-        let Some(kept) = inner.at_hand.lock().get(&link).cloned() else { return Ok(None) };
+        let Some(kept) = inner.at_hand.get(&link) else { return Ok(None) };
         let Some(_digest) = inner.try_lock_digest(digest) else { return Ok(None) };
+        let [(_, found), (_, data)] = kept.files.0.as_slice() else { return Ok(None) };
         if !kept.files.are_unchanged(inner) {
             return Ok(None);
         }
-        inner.promise(repository, &link, digest, &kept.digest)?;
-        Ok(kept.files.0.last().map(|(_, data)| data.size))
+        inner.promise_found(repository, &link, Some(*found), [digest, &kept.digest])?;
+        Ok(Some(data.size))
     }
 }
 
@@ -131,7 +136,7 @@ impl Inner {
         if kept.files.are_settled(self.backend.now()) {
             let names: usize = kept.files.0.iter().map(|(key, _)| key.as_str().len() + size_of::<(Key, Stamp)>()).sum();
             let bytes = names + kept.bytes.as_ref().map_or(0, Bytes::len);
-            self.at_hand.lock().put(key, kept, bytes);
+            self.at_hand.lock().put(key, Arc::new(kept), bytes);
         }
     }
 }

@@ -35,8 +35,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Creates or replaces an object.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Creates or replaces several objects, one after another in their order. After an error those that are new are gone.
-    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError>;
+    /// Makes the bytes of several objects durable, out of sight: each is created or replaced when it is
+    /// [placed](Prepared::place).
+    fn prepare<'a>(&'a self, objects: &[(&Key, &[u8])]) -> Result<Box<dyn Prepared + 'a>, StoreError>;
 
     /// Removes an object. `false`: it was not there.
     fn delete(&self, key: &Key) -> Result<bool, StoreError>;
@@ -125,6 +126,13 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Why nothing can be written at the moment.
     fn read_only(&self) -> Option<String>;
+}
+
+/// Objects whose bytes are there and that are not visible yet. Those that were not placed go when it is dropped.
+pub(crate) trait Prepared: fmt::Debug {
+    /// Creates or replaces the next `n` objects, one after another in their order. After an error those of them that are
+    /// new are gone, and nothing more is to be placed.
+    fn place(&mut self, n: usize) -> Result<(), StoreError>;
 }
 
 /// An open object. It never changes, and it stays readable when it is deleted.

@@ -5,7 +5,7 @@
 //! would succeed and prove nothing. The operation fails, what it had made visible is taken away, and nothing is written
 //! until a new file could be written and synced. Must not know what is stored.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,6 +45,14 @@ pub(crate) struct Durable<D> {
     failure: Mutex<Option<Failure>>,
 }
 
+/// Files that are written and synced under temporary names, in the order in which they take their own.
+#[derive(Debug)]
+pub(crate) struct Aside<'a, D: Disk> {
+    durable: &'a Durable<D>,
+    /// From where to where.
+    moves: VecDeque<(String, String)>,
+}
+
 #[derive(Debug)]
 struct Failure {
     reason: String,
@@ -77,28 +85,24 @@ impl<D: Disk> Durable<D> {
     /// Makes `path` hold `bytes`, whole and durable. After an error it holds what it held before or, when it existed,
     /// perhaps the new bytes.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.put_all(&[(path, bytes)])
+        self.prepare(&[(path, bytes)])?.place_next(1)
     }
 
-    /// The same for several files, which become visible in their order and are durable together.
-    pub(crate) fn put_all(&self, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
+    /// Writes and syncs the bytes of several files aside, for all of them in one go.
+    pub(crate) fn prepare(&self, files: &[(&str, &[u8])]) -> Result<Aside<'_, D>, StoreError> {
         self.check_writable()?;
-        let temporaries: Vec<String> = files.iter().map(|_| self.temporary()).collect();
-        let written = temporaries
-            .iter()
-            .zip(files)
-            .map(|(temporary, (_, bytes))| self.write_new(temporary, bytes).map(|file| (file, temporary.as_str())));
-        let moves: Vec<_> = temporaries.iter().map(String::as_str).zip(files.iter().map(|(path, _)| *path)).collect();
-        let done = written
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|written| self.sync_small(&written))
-            .and_then(|()| self.place_all(&moves));
-        if done.is_err() {
-            for temporary in &temporaries {
-                self.discard(temporary);
-            }
+        let moves = files.iter().map(|(path, _)| (self.temporary(), (*path).to_owned())).collect();
+        // From here on whatever was written goes again, unless it is placed.
+        let aside = Aside { durable: self, moves };
+        let written = aside.moves.iter().zip(files).map(|((temporary, _), (_, bytes))| {
+            let file = self.write_new(temporary, bytes)?;
+            Ok((file, temporary.as_str()))
+        });
+        let written = written.collect::<Result<Vec<_>, StoreError>>()?;
+        if !written.is_empty() {
+            self.sync_small(&written)?;
         }
-        done
+        Ok(aside)
     }
 
     /// Makes `path` hold `bytes`, whole also when this process dies, but not synced.
@@ -437,6 +441,26 @@ impl<D: Disk> Durable<D> {
 
     fn settled(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Disk> Aside<'_, D> {
+    /// Moves the next `n` files into place, one after another; they are durable together. After an error each is as it was
+    /// or, when it existed, perhaps replaced.
+    pub(crate) fn place_next(&mut self, n: usize) -> Result<(), StoreError> {
+        let next = self.moves.iter().take(n);
+        let next: Vec<_> = next.map(|(temporary, path)| (temporary.as_str(), path.as_str())).collect();
+        self.durable.place_all(&next)?;
+        self.moves.drain(..next.len());
+        Ok(())
+    }
+}
+
+impl<D: Disk> Drop for Aside<'_, D> {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.moves {
+            self.durable.discard(temporary);
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use portcullis_oci::UploadId;
 
-use crate::backend::{Backend, ListingStamp, Object, Reaped, Stage, Staged, Stamp};
+use crate::backend::{Backend, ListingStamp, Object, Prepared, Reaped, Stage, Staged, Stamp};
 use crate::disk::{self, Access, Disk, Kind};
-use crate::durable::{Durable, is_absence};
+use crate::durable::{Aside, Durable, is_absence};
 use crate::error::StoreError;
 use crate::layout::{self, Key, Prefix};
 use crate::lock::{self, Holder, Lock};
@@ -149,9 +149,9 @@ impl<D: Disk> Backend for LocalBackend<D> {
         self.durable.put(key.as_str(), bytes)
     }
 
-    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError> {
+    fn prepare<'a>(&'a self, objects: &[(&Key, &[u8])]) -> Result<Box<dyn Prepared + 'a>, StoreError> {
         let files: Vec<_> = objects.iter().map(|(key, bytes)| (key.as_str(), *bytes)).collect();
-        self.durable.put_all(&files)
+        Ok(Box::new(self.durable.prepare(&files)?))
     }
 
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
@@ -320,6 +320,12 @@ impl<D: Disk> Backend for LocalBackend<D> {
 
     fn read_only(&self) -> Option<String> {
         self.durable.read_only()
+    }
+}
+
+impl<D: Disk> Prepared for Aside<'_, D> {
+    fn place(&mut self, n: usize) -> Result<(), StoreError> {
+        self.place_next(n)
     }
 }
 

@@ -164,23 +164,32 @@ impl Inner {
         bytes: &[u8],
         tags: &[Tag],
     ) -> Result<(), StoreError> {
-        {
+        let text = digest.to_string();
+        let tag_links: Vec<Key> = tags.iter().map(|tag| layout::tag_link(repository, tag)).collect();
+        let pointers: Vec<(&Key, &[u8])> = tag_links.iter().map(|link| (link, text.as_bytes())).collect();
+        let first = {
             let _digest = self.lock_digest(digest);
             let (data, link) = (layout::blob_data(digest), layout::revision_link(repository, digest));
             let is_first = self.backend.stat(&data)?.is_none() && self.backend.stat(&link)?.is_none();
+            let mut first = None;
             if is_first {
-                self.backend.put_all(&[(&data, bytes), (&link, digest.to_string().as_bytes())])?;
+                // What is written at once is synced at once; what is visible follows from what is durable all the same.
+                let manifest: [(&Key, &[u8]); 2] = [(&data, bytes), (&link, text.as_bytes())];
+                first.insert(self.backend.prepare(&[&manifest, pointers.as_slice()].concat())?).place(2)?;
             } else if self.put_fixed(&data, bytes)? {
                 self.write_first_link(&link, digest, &data)?;
             } else {
                 self.write_link(&link, digest)?;
             }
             self.promise(repository, &link, digest, digest)?;
-        }
+            first
+        };
+        let mut pointers = match first {
+            Some(rest) => rest,
+            None => self.backend.prepare(&pointers)?,
+        };
         for tag in tags {
-            let link = layout::tag_link(repository, tag);
-            let write = || self.backend.put(&link, digest.to_string().as_bytes());
-            self.following(repository, tag, Effect::Adds, write)?;
+            self.following(repository, tag, Effect::Adds, || pointers.place(1))?;
         }
         // Last: whoever begins to read after this look finds all of it.
         if self.is_followed(repository) {

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_oci::{Digest, RepositoryName};
 
+use crate::backend::Stamp;
 use crate::error::StoreError;
 use crate::layout::Key;
 use crate::store::Inner;
@@ -98,8 +99,19 @@ impl Inner {
         name: &Digest,
         target: &Digest,
     ) -> Result<(), StoreError> {
+        self.promise_found(repository, link, self.backend.stat(link)?, [name, target])
+    }
+
+    /// The same for a link that the caller has looked at under the same lock: `found` is how it is.
+    pub(crate) fn promise_found(
+        &self,
+        repository: &RepositoryName,
+        link: &Key,
+        found: Option<Stamp>,
+        [name, target]: [&Digest; 2],
+    ) -> Result<(), StoreError> {
         let age = |written: u64| self.backend.now().saturating_sub(written);
-        if self.backend.stat(link)?.is_none_or(|stamp| age(stamp.written) > self.grace.as_secs() / 4) {
+        if found.is_none_or(|stamp| age(stamp.written) > self.grace.as_secs() / 4) {
             match self.backend.renew(link) {
                 // On a volume that cannot be written nothing gets younger, and nothing is collected either.
                 Err(StoreError::Io { source, .. }) if is_read_only(&source) => {}

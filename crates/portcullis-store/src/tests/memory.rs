@@ -1,6 +1,6 @@
 //! Objects in memory: the second implementer of the seam, which shows that nothing above it needs a disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use portcullis_oci::UploadId;
 
-use crate::backend::{Backend, Object, Reaped, Stage, Staged, Stamp};
+use crate::backend::{Backend, Object, Prepared, Reaped, Stage, Staged, Stamp};
 use crate::error::StoreError;
 use crate::layout::{Key, Prefix};
 
@@ -56,6 +56,13 @@ struct Growing {
 struct MemoryStage {
     bucket: MemoryBackend,
     id: UploadId,
+}
+
+/// Objects that wait for their place.
+#[derive(Debug)]
+struct InMemory<'a> {
+    bucket: &'a MemoryBackend,
+    objects: VecDeque<(Key, Vec<u8>)>,
 }
 
 impl MemoryBackend {
@@ -145,12 +152,10 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
-    fn put_all(&self, objects: &[(&Key, &[u8])]) -> Result<(), StoreError> {
-        let mut bucket = self.call()?;
-        for (key, bytes) in objects {
-            bucket.put(key, bytes);
-        }
-        Ok(())
+    fn prepare<'a>(&'a self, objects: &[(&Key, &[u8])]) -> Result<Box<dyn Prepared + 'a>, StoreError> {
+        let objects = objects.iter().map(|(key, bytes)| ((*key).clone(), bytes.to_vec())).collect();
+        drop(self.call()?);
+        Ok(Box::new(InMemory { bucket: self, objects }))
     }
 
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
@@ -267,6 +272,16 @@ impl Backend for MemoryBackend {
 
     fn read_only(&self) -> Option<String> {
         None
+    }
+}
+
+impl Prepared for InMemory<'_> {
+    fn place(&mut self, n: usize) -> Result<(), StoreError> {
+        let mut bucket = self.bucket.call()?;
+        for (key, bytes) in self.objects.drain(..n) {
+            bucket.put(&key, &bytes);
+        }
+        Ok(())
     }
 }
 
