@@ -20,14 +20,14 @@ pub struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if is_plain(c) {
-                f.write_char(c)?;
-            } else {
-                write!(f, "\\u{{{:x}}}", u32::from(c))?;
-            }
+        // Whole runs at once: most text is one.
+        let mut rest = self.0;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| !is_plain(*c)) {
+            f.write_str(&rest[..at])?;
+            write!(f, "\\u{{{:x}}}", u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
         }
-        Ok(())
+        f.write_str(rest)
     }
 }
 
@@ -50,7 +50,9 @@ pub fn visible_bytes(bytes: &[u8]) -> String {
 
 /// Whether a character shows as itself, takes its place, and leaves its neighbours where they are.
 pub(crate) fn is_plain(c: char) -> bool {
-    !c.is_control() && !is_invisible(c)
+    // Nearly all text is this.
+    let is_ascii = matches!(c, ' '..='~');
+    is_ascii || !c.is_control() && !is_invisible(c)
 }
 
 /// Format characters (Unicode category Cf), separators other than the space, fillers that render as nothing, variation

@@ -140,13 +140,17 @@ impl Digest {
 
     /// The encoded part: lower-case hex, without the algorithm.
     pub fn hex(&self) -> String {
+        self.hex_in(&mut [0; 128]).to_owned()
+    }
+
+    /// Without memory of its own: digests are written several times for each request.
+    fn hex_in<'a>(&self, room: &'a mut [u8; 128]) -> &'a str {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(self.algorithm().hex_len());
-        for byte in self.as_bytes() {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+        for (pair, byte) in room.chunks_exact_mut(2).zip(self.as_bytes()) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
-        hex
+        // ASCII is UTF-8.
+        std::str::from_utf8(&room[..self.algorithm().hex_len()]).unwrap_or_default()
     }
 }
 
@@ -168,7 +172,9 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm(), self.hex())
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(self.hex_in(&mut [0; 128]))
     }
 }
 

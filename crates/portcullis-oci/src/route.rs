@@ -185,23 +185,23 @@ impl Endpoint {
         if rest == "_catalog" {
             return list(method, Self::Catalog { page: query.page()? });
         }
-        let segments: Vec<&str> = rest.split('/').collect();
-        match segments.as_slice() {
-            [name @ .., "tags", "list"] => {
-                list(method, Self::ListTags { repository: join(name)?, page: query.page()? })
-            }
-            [name @ .., "manifests", reference] => manifest(method, join(name)?, reference, &query),
-            [name @ .., "referrers", digest] => {
-                let (repository, digest) = (join(name)?, digest.parse()?);
+        let (rest, last) = rest.rsplit_once('/').ok_or(RouteError::NotFound)?;
+        let (name, word) = split_last(rest);
+        match (word, last) {
+            ("tags", "list") => list(method, Self::ListTags { repository: name.parse()?, page: query.page()? }),
+            ("manifests", reference) => manifest(method, name.parse()?, reference, &query),
+            ("referrers", digest) => {
+                let (repository, digest) = (name.parse()?, digest.parse()?);
                 let artifact_type = query.one("artifactType")?.map(str::to_owned);
                 list(method, Self::Referrers { repository, digest, artifact_type, page: query.page()? })
             }
-            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
-                let repository = join(name)?;
-                only(method, &[Method::POST], "POST", Self::StartUpload { repository, start: query.upload_start()? })
-            }
-            [name @ .., "blobs", "uploads", id] => upload(method, join(name)?, id.parse()?, &query),
-            [name @ .., "blobs", digest] => blob(method, join(name)?, digest.parse()?),
+            ("blobs", "uploads") => start_upload(method, name, &query),
+            ("uploads", id) => match split_last(name) {
+                (name, "blobs") if id.is_empty() => start_upload(method, name, &query),
+                (name, "blobs") => upload(method, name.parse()?, id.parse()?, &query),
+                _ => Err(RouteError::NotFound),
+            },
+            ("blobs", digest) => blob(method, name.parse()?, digest.parse()?),
             _ => Err(RouteError::NotFound),
         }
     }
@@ -320,8 +320,14 @@ fn upload_path(repository: &RepositoryName, id: &UploadId) -> String {
     format!("/v2/{repository}/blobs/uploads/{id}")
 }
 
-fn join(name: &[&str]) -> Result<RepositoryName, InvalidName> {
-    name.join("/").parse()
+/// What stands before the last slash, and what behind it.
+fn split_last(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn start_upload(method: &Method, name: &str, query: &Query<'_>) -> Result<Endpoint, RouteError> {
+    let repository = name.parse()?;
+    only(method, &[Method::POST], "POST", Endpoint::StartUpload { repository, start: query.upload_start()? })
 }
 
 /// RFC 9110 §9.1: what can be got can be asked for with HEAD.

@@ -64,7 +64,7 @@ impl Prefix {
 
 pub(crate) fn blob_data(digest: &Digest) -> Key {
     let hex = digest.hex();
-    Key(format!("{BLOBS}/{}/{}/{hex}/data", digest.algorithm(), &hex[..2]))
+    Key([BLOBS, "/", digest.algorithm().as_str(), "/", &hex[..2], "/", &hex, "/data"].concat())
 }
 
 /// Two hex digits for each part of the blobs of one algorithm.
@@ -83,7 +83,7 @@ pub(crate) fn damaged(digest: &Digest) -> Key {
 }
 
 pub(crate) fn layer_link(repository: &RepositoryName, digest: &Digest) -> Key {
-    Key(format!("{REPOSITORIES}/{repository}/_layers/{}/{}/link", digest.algorithm(), digest.hex()))
+    link_of_digest(repository, "_layers", digest)
 }
 
 /// The same for a digest as a manifest names it, of an algorithm that may not be known here. `None`: it is no digest
@@ -106,7 +106,7 @@ pub(crate) fn algorithms(repository: &RepositoryName) -> [Prefix; 2] {
 }
 
 pub(crate) fn revision_link(repository: &RepositoryName, digest: &Digest) -> Key {
-    Key(format!("{REPOSITORIES}/{repository}/_manifests/revisions/{}/{}/link", digest.algorithm(), digest.hex()))
+    link_of_digest(repository, "_manifests/revisions", digest)
 }
 
 /// The hex names of a repository's manifests of one algorithm.
@@ -115,7 +115,7 @@ pub(crate) fn revisions(repository: &RepositoryName, algorithm: Algorithm) -> Pr
 }
 
 pub(crate) fn tag_link(repository: &RepositoryName, tag: &Tag) -> Key {
-    Key(format!("{REPOSITORIES}/{repository}/_manifests/tags/{tag}/current/link"))
+    Key([REPOSITORIES, "/", repository.as_str(), "/_manifests/tags/", tag.as_str(), "/current/link"].concat())
 }
 
 /// All of one tag: `current/` and whatever `index/` Distribution has left beside it.
@@ -183,6 +183,12 @@ pub(crate) fn retired(blob_data: &Key, seconds: u64) -> String {
 /// A temporary: `number` is used once in the life of a process.
 pub(crate) fn temporary(number: u64) -> String {
     format!("{TMP}/{number}")
+}
+
+/// Written for nearly every request: without formatting.
+fn link_of_digest(repository: &RepositoryName, place: &str, digest: &Digest) -> Key {
+    let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+    Key([REPOSITORIES, "/", repository.as_str(), "/", place, "/", algorithm, "/", &hex, "/link"].concat())
 }
 
 /// The mode a directory is made with.
