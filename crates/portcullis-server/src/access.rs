@@ -9,7 +9,7 @@ use portcullis_tls::{Refusal, RefusedPeer};
 use time::OffsetDateTime;
 
 use crate::config::Mode;
-use crate::peer::Peer;
+use crate::peer::{Peer, Standing};
 use crate::policy::{Action, Caller};
 use crate::reason::Reason;
 
@@ -70,7 +70,7 @@ impl Right for Delete {
 /// Whether there can be a [`Permit<Pull>`](Permit) for any repository below `path`: a list need not look further where
 /// there is none.
 pub(crate) fn pull_reaches_below(peer: &Peer, path: &RepositoryName) -> bool {
-    peer.now().is_ok_and(|(generation, caller)| generation.policy.reaches_below(&caller, Action::Pull, path))
+    peer.now().is_ok_and(|now| now.generation.policy.reaches_below(&now.caller, Action::Pull, path))
 }
 
 impl<A: Right> Permit<A> {
@@ -102,7 +102,7 @@ impl<A: Right> Permit<A> {
 
     /// What an upload session belongs to: this very certificate, or all without one, who know its random name only.
     pub(crate) fn owner(&self) -> Result<String, Denied> {
-        Ok(match self.peer.now()?.1 {
+        Ok(match &self.peer.now()?.caller {
             Caller::Trusted(identity) => identity.fingerprint().to_string(),
             Caller::Anonymous => "anonymous".to_owned(),
         })
@@ -152,12 +152,13 @@ impl fmt::Display for Denied {
 }
 
 fn check<A: Right>(peer: &Peer, repository: &RepositoryName) -> Result<(), Denied> {
-    let (generation, caller) = peer.now()?;
-    match generation.policy.allows(&caller, A::ACTION, repository) {
+    let now = peer.now()?;
+    let Standing { generation, caller, .. } = now.as_ref();
+    match generation.policy.allows(caller, A::ACTION, repository) {
         Some(_) if A::ACTION != Action::Pull && generation.mode == Mode::ReadOnly => Err(Denied::ReadOnly),
         Some(_) => Ok(()),
         None => Err(Denied::NotAllowed {
-            reason: Reason::not_allowed(&caller, A::ACTION, repository),
+            reason: Reason::not_allowed(caller, A::ACTION, repository),
             action: A::ACTION,
             repository: repository.clone(),
         }),

@@ -16,12 +16,13 @@ use crate::api::{base, blobs, catalog, manifests, referrers, tags, uploads};
 use crate::body::buffers::Buffers;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::{Limits, MissingChildren};
+use crate::connection::windows::Windows;
 use crate::error::{ApiError, DockerChallenge};
 use crate::events::operation::{Operation, loggable};
 use crate::events::{Answered, Events, KeyProven};
 use crate::exchange::{AnswerBody, Exchange};
 use crate::media_types::MediaTypes;
-use crate::peer::{Described, Peer};
+use crate::peer::Peer;
 use crate::policy::Caller;
 use crate::reason::{Reason, typed_host};
 use crate::recent::RecentBlobs;
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) missing_children: MissingChildren,
     pub(crate) recent: RecentBlobs,
     pub(crate) buffers: Buffers,
+    pub(crate) windows: Windows,
     pub(crate) media_types: MediaTypes,
     pub(crate) events: Arc<Events>,
     /// Where the registry listens.
@@ -64,20 +66,25 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     let (head, incoming) = request.into_parts();
     let endpoint = Endpoint::parse(&head.method, head.uri.path(), head.uri.query());
     let path = loggable(&endpoint, head.uri.path());
-    let mut exchange = Exchange::new(peer.address(), &head.method, &path);
+    let standing = peer.now();
+    let who = standing.as_ref().map_or_else(|_| Arc::clone(&peer.last().who), |standing| Arc::clone(&standing.who));
+    let mut exchange = Exchange::new(peer.address(), who, &head.method, &path);
     let mut body = RequestBody::new(incoming, &head.headers, &app.limits, exchange.received());
     let operation = Operation::of(&endpoint);
     let is_base = matches!(endpoint, Ok(Endpoint::Base));
-    let answer = match peer.now() {
+    let answer = match standing {
         // Nobody can be asked for a password here: whoever has no rights without a certificate is told at the door.
-        Ok((generation, Caller::Anonymous)) if is_base && !generation.policy.knows_anonymous() => {
-            exchange.is_by("anonymous".to_owned());
-            let host = typed_host(&head.uri, &head.headers, generation.tls.chain().first(), app.port);
+        Ok(standing)
+            if is_base
+                && matches!(standing.caller, Caller::Anonymous)
+                && !standing.generation.policy.knows_anonymous() =>
+        {
+            let chain = standing.generation.tls.chain();
+            let host = typed_host(&head.uri, &head.headers, chain.first(), app.port);
             let also = DockerChallenge::new(&head.headers, &host);
             Err(ApiError::Unauthorized { reason: Reason::no_certificate(&host), also })
         }
-        Ok((_, caller)) => {
-            exchange.is_by(Described(&caller).to_string());
+        Ok(_) => {
             let call = app.call(&head.headers, &mut body);
             match app.slot(&endpoint).await {
                 Ok(slot) => {
@@ -87,17 +94,14 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
                 Err(error) => Err(error),
             }
         }
-        Err(refused) => {
-            exchange.is_by(Described(&peer.last()).to_string());
-            Err(ApiError::Denied(refused.into()))
-        }
+        Err(refused) => Err(ApiError::Denied(refused.into())),
     };
     let mut denied = None;
     let mut response = match answer {
         Ok(response) => response,
         Err(error) => {
             body.discard().await;
-            denied = app.note_denied(peer, exchange.who(), &error);
+            denied = app.note_denied(peer, &error);
             refuse(error, &operation, is_base)
         }
     };
@@ -107,7 +111,7 @@ pub(crate) async fn respond(app: &App, peer: &Arc<Peer>, request: Request<Incomi
     base::add_headers(&mut response);
     app.events.answered(&Answered {
         address: peer.address(),
-        caller: &peer.last(),
+        caller: &peer.last().caller,
         operation: &operation,
         method: &head.method,
         path: &path,
@@ -136,7 +140,7 @@ impl App {
     }
 
     /// Why the peer is denied, if it is, for the audit; told to the log and to those who ask later.
-    fn note_denied(&self, peer: &Peer, who: &str, error: &ApiError) -> Option<String> {
+    fn note_denied(&self, peer: &Peer, error: &ApiError) -> Option<String> {
         let reason = match error {
             ApiError::Denied(denied) => denied.for_the_operator(),
             ApiError::Store(StoreError::TagImmutable { .. }) => error.to_string(),
@@ -148,7 +152,7 @@ impl App {
             self.events.refusals.note(peer.address(), peer.chain(), told, &reason, KeyProven::Yes);
         }
         // Not every engine shows its user the answer.
-        tracing::warn!(peer = %peer.address(), %who, %reason, told = %error, "request denied");
+        tracing::warn!(peer = %peer.address(), who = %peer.last().who, %reason, told = %error, "request denied");
         Some(reason)
     }
 

@@ -199,7 +199,7 @@ impl<A: Right> Watch<A> {
         let (peer, repository) = (self.permit.peer().address(), self.permit.repository());
         if let BodyError::Denied(reason) = error {
             tracing::warn!(%peer, %repository, reason = %error, "an answer is cut");
-            self.permit.peer().events().cut(peer, &self.permit.peer().last(), repository.as_str(), reason);
+            self.permit.peer().events().cut(peer, &self.permit.peer().last().caller, repository.as_str(), reason);
         } else {
             tracing::error!(%peer, %repository, reason = %Chain(error), "an answer is cut");
         }

@@ -5,6 +5,7 @@ mod answers;
 mod moves;
 mod parting;
 pub(crate) mod refused;
+pub(crate) mod windows;
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -36,10 +37,6 @@ use self::answers::Answers;
 use self::moves::{Look, Moves, Watched};
 use self::parting::Parting;
 
-/// What an HTTP/2 peer may have in flight towards us: per stream and per connection. 1 MiB keeps a push over a link of
-/// 100 ms round trip at 80 Mbit/s; a connection holds at most four times that.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_FRAME: u32 = 1 << 20;
 const MAX_STREAMS: u32 = 100;
 /// The end of a connection that was asked to end.
@@ -71,7 +68,8 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let builder = builder(&app.limits, is_http2);
+    let windows = is_http2.then(|| app.windows.share());
+    let builder = builder(&app.limits, windows.as_ref());
     let drain_timeout = app.limits.drain_timeout;
     let moves = Arc::new(Moves::new(&app.limits, is_http2, usage));
     let session =
@@ -136,20 +134,23 @@ async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Res
 ///
 /// hyper's own `header_read_timeout` runs from the end of the request before, which makes it a second, shorter idle
 /// timeout: [`Moves`] has ours.
-fn builder(limits: &Limits, is_http2: bool) -> Builder<TokioExecutor> {
+fn builder(limits: &Limits, http2: Option<&windows::Share>) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true);
+    let Some(windows) = http2 else {
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true);
+        return builder.http1_only();
+    };
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream())
+        .initial_connection_window_size(windows.connection())
         .max_frame_size(MAX_FRAME)
         .max_send_buf_size(1 << 20)
         .keep_alive_interval(limits.body_timeout)
         .keep_alive_timeout(limits.body_timeout);
-    if is_http2 { builder.http2_only() } else { builder.http1_only() }
+    builder.http2_only()
 }
 
 impl Body for TrackedBody {

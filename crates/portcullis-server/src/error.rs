@@ -1,5 +1,6 @@
 //! The only place where an error becomes a status and an OCI error body.
 
+use bytes::Bytes;
 use http::header::{
     ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
@@ -249,6 +250,11 @@ pub(crate) fn upload_range(offset: u64) -> String {
 /// A header of text that was made here: digests, names and numbers, all visible ASCII by their grammars.
 pub(crate) fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The same, without a copy.
+pub(crate) fn shared_header(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// What makes `docker login` print the message. moby's `loginV2` (registry/auth.go) drops the answer to its own request,

@@ -20,7 +20,7 @@ use crate::body::{BodyError, ResponseBody, SharedWatch};
 #[derive(Debug)]
 pub(crate) struct Exchange {
     peer: SocketAddr,
-    who: String,
+    who: Arc<str>,
     method: Method,
     path: String,
     begun: Instant,
@@ -40,10 +40,11 @@ pub(crate) struct AnswerBody {
 }
 
 impl Exchange {
-    pub(crate) fn new(peer: SocketAddr, method: &Method, path: &str) -> Self {
+    /// `who` the peer is when it asks.
+    pub(crate) fn new(peer: SocketAddr, who: Arc<str>, method: &Method, path: &str) -> Self {
         Self {
             peer,
-            who: String::new(),
+            who,
             method: method.clone(),
             path: path.to_owned(),
             begun: Instant::now(),
@@ -58,14 +59,6 @@ impl Exchange {
     /// Counts the bytes of the request's body.
     pub(crate) fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
-    }
-
-    pub(crate) fn who(&self) -> &str {
-        &self.who
-    }
-
-    pub(crate) fn is_by(&mut self, who: String) {
-        self.who = who;
     }
 
     /// Given back when all is sent.

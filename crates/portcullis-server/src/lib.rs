@@ -75,6 +75,7 @@ pub use tag_rules::TagRule;
 use crate::accept::Shared;
 use crate::app::App;
 use crate::body::buffers::Buffers;
+use crate::connection::windows::Windows;
 use crate::events::Events;
 use crate::events::audit::Audit;
 use crate::generation::Generations;
@@ -228,6 +229,7 @@ impl Server {
             store: self.store,
             recent: RecentBlobs::default(),
             buffers: Buffers::default(),
+            windows: Windows::default(),
             media_types: MediaTypes::default(),
             events: Arc::clone(&events),
             port: listen.port(),

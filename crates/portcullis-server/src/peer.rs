@@ -19,26 +19,32 @@ use crate::policy::Caller;
 #[derive(Debug)]
 pub(crate) struct Peer {
     address: SocketAddr,
-    /// `None`: nothing was shown.
-    shown: Option<Shown>,
+    /// What it showed, leaf first; empty: nothing.
+    chain: Vec<CertificateDer<'static>>,
+    standing: Mutex<Arc<Standing>>,
     generations: Arc<Generations>,
 }
 
+/// A verdict that the handshake gave, and the generation that gave it.
 #[derive(Debug)]
-struct Shown {
-    chain: Vec<CertificateDer<'static>>,
-    verdict: Mutex<Verdict>,
-}
-
-/// A verdict and the generation that gave it.
-#[derive(Debug, Clone)]
 pub(crate) struct Verdict {
     pub(crate) generation: Arc<Generation>,
     pub(crate) accepted: Accepted,
 }
 
-/// A caller, for people: the pin's name or the certificate's own, and its fingerprint.
-pub(crate) struct Described<'a>(pub(crate) &'a Caller);
+/// Whom one generation takes a peer for. Made once for all requests that come under it.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) caller: Caller,
+    /// The same, for people: the pin's name or the certificate's own, and its fingerprint.
+    pub(crate) who: Arc<str>,
+    /// The last second in which it holds.
+    until: Option<OffsetDateTime>,
+}
+
+/// A caller, for people.
+struct Described<'a>(&'a Caller);
 
 impl Peer {
     /// From the chain of a finished handshake and the handshake's own verdict on it, which counts while its generation is
@@ -50,12 +56,14 @@ impl Peer {
         generations: Arc<Generations>,
     ) -> Result<Self, Box<RefusedPeer>> {
         let (generation, now) = (generations.current(), this_second());
-        let judged = judged.filter(|verdict| verdict.holds(&generation, now)).map(|verdict| verdict.accepted);
+        let judged =
+            judged.filter(|verdict| verdict.generation.number == generation.number).map(|judged| judged.accepted);
+        let judged = judged.filter(|accepted| now <= accepted.valid_until());
         match judged.map_or_else(|| generation.tls.trust().judge(&chain, now), Ok) {
             Ok(accepted) => {
                 generations.events.accepted(address, accepted.identity(), &chain);
-                let shown = Shown { chain, verdict: Mutex::new(Verdict { generation, accepted }) };
-                Ok(Self { address, shown: Some(shown), generations })
+                let standing = Mutex::new(Arc::new(Standing::of(generation, &accepted)));
+                Ok(Self { address, chain, standing, generations })
             }
             Err(refusal) => Err(Box::new(RefusedPeer::of_chain(&chain, refusal))),
         }
@@ -64,7 +72,8 @@ impl Peer {
     /// Of a finished handshake in which nothing was shown, where the configuration lets that in.
     pub(crate) fn anonymous(address: SocketAddr, generations: Arc<Generations>) -> Self {
         generations.events.accepted_anonymous();
-        Self { address, shown: None, generations }
+        let standing = Mutex::new(Arc::new(Standing::anonymous(generations.current())));
+        Self { address, chain: Vec::new(), standing, generations }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -73,14 +82,12 @@ impl Peer {
 
     /// What it showed, leaf first; empty where that was nothing.
     pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
-        self.shown.as_ref().map_or(&[], |shown| &shown.chain)
+        &self.chain
     }
 
     /// Whom it was taken for last, for those who tell of the peer: that may be void by now.
-    pub(crate) fn last(&self) -> Caller {
-        let Some(shown) = &self.shown else { return Caller::Anonymous };
-        let verdict = shown.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        Caller::Trusted(verdict.accepted.identity().clone())
+    pub(crate) fn last(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -91,30 +98,43 @@ impl Peer {
     ///
     /// # Errors
     /// The peer is no longer trusted: the connection must end.
-    pub(crate) fn now(&self) -> Result<(Arc<Generation>, Caller), Box<RefusedPeer>> {
-        let generation = self.generations.current();
-        let Some(shown) = &self.shown else { return Ok((generation, Caller::Anonymous)) };
-        let refused = |refusal| Box::new(RefusedPeer::of_chain(&shown.chain, refusal));
-        let verdict = shown.verdict_of(generation).map_err(refused)?;
-        Ok((verdict.generation, Caller::Trusted(verdict.accepted.identity().clone())))
-    }
-}
-
-impl Verdict {
-    fn holds(&self, in_force: &Generation, now: OffsetDateTime) -> bool {
-        self.generation.number == in_force.number && now <= self.accepted.valid_until()
-    }
-}
-
-impl Shown {
-    fn verdict_of(&self, generation: Arc<Generation>) -> Result<Verdict, Refusal> {
-        let now = this_second();
-        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if !verdict.holds(&generation, now) {
-            let accepted = generation.tls.trust().judge(&self.chain, now)?;
-            *verdict = Verdict { generation, accepted };
+    pub(crate) fn now(&self) -> Result<Arc<Standing>, Box<RefusedPeer>> {
+        let (generation, now) = (self.generations.current(), this_second());
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !standing.holds(&generation, now) {
+            *standing = Arc::new(self.judged_by(generation, now)?);
         }
-        Ok(verdict.clone())
+        Ok(Arc::clone(&standing))
+    }
+
+    fn judged_by(&self, generation: Arc<Generation>, now: OffsetDateTime) -> Result<Standing, Box<RefusedPeer>> {
+        if self.chain.is_empty() {
+            return Ok(Standing::anonymous(generation));
+        }
+        let refused = |refusal: Refusal| Box::new(RefusedPeer::of_chain(&self.chain, refusal));
+        let accepted = generation.tls.trust().judge(&self.chain, now).map_err(refused)?;
+        Ok(Standing::of(generation, &accepted))
+    }
+}
+
+impl Standing {
+    fn of(generation: Arc<Generation>, accepted: &Accepted) -> Self {
+        let caller = Caller::Trusted(accepted.identity().clone());
+        let who = Described(&caller).to_string().into();
+        Self { generation, caller, who, until: Some(accepted.valid_until()) }
+    }
+
+    fn anonymous(generation: Arc<Generation>) -> Self {
+        Self {
+            generation,
+            caller: Caller::Anonymous,
+            who: Described(&Caller::Anonymous).to_string().into(),
+            until: None,
+        }
+    }
+
+    fn holds(&self, in_force: &Generation, now: OffsetDateTime) -> bool {
+        self.generation.number == in_force.number && self.until.is_none_or(|until| now <= until)
     }
 }
 

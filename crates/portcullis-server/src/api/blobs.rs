@@ -1,5 +1,6 @@
 //! Reading blobs: whole, in part, and asking for their size.
 
+use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_oci::{ByteRange, Digest};
@@ -8,7 +9,7 @@ use crate::access::{Delete, Permit, Pull};
 use crate::api::blocking;
 use crate::app::Call;
 use crate::body::ResponseBody;
-use crate::error::{ApiError, header};
+use crate::error::{ApiError, header, shared_header};
 
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -85,6 +86,9 @@ fn wanted_range(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
 
 /// Whether the peer has it already. A digest is a strong validator: what has it never changes. `*` is whatever there is.
 pub(crate) fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(IF_NONE_MATCH) {
+        return false;
+    }
     let etag = etag(digest);
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
@@ -101,8 +105,10 @@ pub(crate) fn not_modified(digest: &Digest) -> Response<ResponseBody> {
 }
 
 pub(crate) fn add_digest(headers: &mut HeaderMap, digest: &Digest) {
-    headers.insert(CONTENT_DIGEST, header(&digest.to_string()));
-    headers.insert(ETAG, header(&etag(digest)));
+    // The tag has the digest in it: they share its bytes.
+    let etag = Bytes::from(etag(digest));
+    headers.insert(CONTENT_DIGEST, shared_header(etag.slice(1..etag.len() - 1)));
+    headers.insert(ETAG, shared_header(etag));
 }
 
 fn add_headers(headers: &mut HeaderMap, digest: &Digest, length: u64) {
@@ -113,5 +119,5 @@ fn add_headers(headers: &mut HeaderMap, digest: &Digest, length: u64) {
 }
 
 fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+    ["\"", digest.algorithm().as_str(), ":", &digest.hex(), "\""].concat()
 }

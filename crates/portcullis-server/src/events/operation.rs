@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use portcullis_oci::{Endpoint, RepositoryName, RouteError, UploadStart};
+use portcullis_oci::{Digest, Endpoint, ManifestReference, RepositoryName, RouteError, UploadStart};
 
 /// One request's endpoint; with the repository and what it names there.
 #[derive(Debug)]
 pub(crate) struct Operation {
     name: &'static str,
     kind: Kind,
-    repository: Option<String>,
-    reference: Option<String>,
+    repository: Option<RepositoryName>,
+    reference: Option<ManifestReference>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +47,15 @@ impl Operation {
             E::Base => Self::new("base", Kind::Other),
             E::Catalog { .. } => Self::new("catalog", Kind::Other),
             E::ListTags { repository, .. } => Self::on("list_tags", Kind::Pull, repository, None),
-            E::Referrers { repository, digest, .. } => {
-                Self::on("referrers", Kind::Pull, repository, Some(digest.to_string()))
-            }
+            E::Referrers { repository, digest, .. } => Self::on("referrers", Kind::Pull, repository, Some(by(digest))),
             E::GetManifest { repository, reference } => {
-                Self::on("get_manifest", Kind::Pull, repository, Some(reference.to_string()))
+                Self::on("get_manifest", Kind::Pull, repository, Some(reference.clone()))
             }
             E::HeadManifest { repository, reference } => {
-                Self::on("head_manifest", Kind::Pull, repository, Some(reference.to_string()))
+                Self::on("head_manifest", Kind::Pull, repository, Some(reference.clone()))
             }
-            E::GetBlob { repository, digest } => Self::on("get_blob", Kind::Pull, repository, Some(digest.to_string())),
-            E::HeadBlob { repository, digest } => {
-                Self::on("head_blob", Kind::Pull, repository, Some(digest.to_string()))
-            }
+            E::GetBlob { repository, digest } => Self::on("get_blob", Kind::Pull, repository, Some(by(digest))),
+            E::HeadBlob { repository, digest } => Self::on("head_blob", Kind::Pull, repository, Some(by(digest))),
             // An upload's id is no reference, and whoever has it may write to the upload.
             E::UploadStatus { repository, .. } => Self::on("upload_status", Kind::Upload, repository, None),
             E::AppendUpload { repository, .. } => Self::on("append_upload", Kind::Upload, repository, None),
@@ -67,22 +63,20 @@ impl Operation {
             E::StartUpload { repository, start } => {
                 let digest = match start {
                     UploadStart::Session { .. } => None,
-                    UploadStart::Monolithic { digest } | UploadStart::Mount { digest, .. } => Some(digest.to_string()),
+                    UploadStart::Monolithic { digest } | UploadStart::Mount { digest, .. } => Some(by(digest)),
                 };
                 Self::on("start_upload", Kind::Push, repository, digest)
             }
             E::FinishUpload { repository, digest, .. } => {
-                Self::on("finish_upload", Kind::Push, repository, Some(digest.to_string()))
+                Self::on("finish_upload", Kind::Push, repository, Some(by(digest)))
             }
             E::PutManifest { repository, reference, .. } => {
-                Self::on("put_manifest", Kind::Push, repository, Some(reference.to_string()))
+                Self::on("put_manifest", Kind::Push, repository, Some(reference.clone()))
             }
             E::DeleteManifest { repository, reference } => {
-                Self::on("delete_manifest", Kind::Delete, repository, Some(reference.to_string()))
+                Self::on("delete_manifest", Kind::Delete, repository, Some(reference.clone()))
             }
-            E::DeleteBlob { repository, digest } => {
-                Self::on("delete_blob", Kind::Delete, repository, Some(digest.to_string()))
-            }
+            E::DeleteBlob { repository, digest } => Self::on("delete_blob", Kind::Delete, repository, Some(by(digest))),
         }
     }
 
@@ -110,20 +104,20 @@ impl Operation {
         }
     }
 
-    pub(crate) fn repository(&self) -> Option<&str> {
-        self.repository.as_deref()
+    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
+        self.repository.as_ref()
     }
 
-    pub(crate) fn reference(&self) -> Option<&str> {
-        self.reference.as_deref()
+    pub(crate) fn reference(&self) -> Option<&ManifestReference> {
+        self.reference.as_ref()
     }
 
     /// What it is about, as the peer named it: `team/app:v1`, `team/app@sha256:…`, `team/app`, or the registry.
     pub(crate) fn object(&self) -> String {
         match (&self.repository, &self.reference) {
-            (Some(repository), Some(digest)) if digest.contains(':') => format!("{repository}@{digest}"),
-            (Some(repository), Some(tag)) => format!("{repository}:{tag}"),
-            (Some(repository), None) => repository.clone(),
+            (Some(repository), Some(ManifestReference::Digest(digest))) => format!("{repository}@{digest}"),
+            (Some(repository), Some(ManifestReference::Tag(tag))) => format!("{repository}:{tag}"),
+            (Some(repository), None) => repository.to_string(),
             (None, _) => "the registry".to_owned(),
         }
     }
@@ -132,7 +126,12 @@ impl Operation {
         Self { name, kind, repository: None, reference: None }
     }
 
-    fn on(name: &'static str, kind: Kind, repository: &RepositoryName, reference: Option<String>) -> Self {
-        Self { name, kind, repository: Some(repository.to_string()), reference }
+    fn on(name: &'static str, kind: Kind, repository: &RepositoryName, reference: Option<ManifestReference>) -> Self {
+        Self { name, kind, repository: Some(repository.clone()), reference }
     }
+}
+
+/// What is named by its digest, manifest or blob.
+fn by(digest: &Digest) -> ManifestReference {
+    ManifestReference::Digest(*digest)
 }

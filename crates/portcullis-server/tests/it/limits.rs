@@ -4,9 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use portcullis_testkit::image::random_bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Answer, Conn, Protocol, empty, request, stream};
-use crate::fixture::{Home, Site, sha256, until};
+use crate::client::{Answer, Client, Conn, Protocol, empty, request, stream};
+use crate::fixture::{Home, Site, sha256, until, within};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
@@ -281,6 +282,57 @@ async fn a_page_of_more_than_a_thousand() {
     }
     let (sizes, found) = all("/v2/team/app/tags/list?n=1001&last=t0999".to_owned(), &tags).await;
     assert_eq!((sizes, found.as_slice()), (vec![1000, 1], &every_tag[1000..]));
+}
+
+/// However many connections there are, what their peers may have in flight beyond the protocol's least is bounded.
+#[tokio::test]
+async fn http2_windows_come_out_of_one_budget() {
+    const LEAST: u64 = 65_535;
+    let site = Site::start().await;
+    let admin = site.admin();
+    let mut connections = Vec::new();
+    for _ in 0..48 {
+        connections.push(windows(&admin).await);
+    }
+    let of_connections: Vec<u64> = connections.iter().map(|(_, [connection, _])| *connection).collect();
+    assert_eq!((of_connections[0], of_connections[47]), (LEAST + (4 << 20), LEAST));
+    assert!(of_connections.iter().map(|window| window - LEAST).sum::<u64>() <= 64 << 20, "{of_connections:?}");
+    assert!(connections.iter().all(|(_, [connection, stream])| stream <= connection && *stream <= 1 << 20));
+    drop(connections);
+    let wide = Box::pin(async { while windows(&admin).await.1[0] < LEAST + (4 << 20) {} });
+    within("their windows are given back", wide).await;
+}
+
+/// Opens a connection and reads what it gives: the windows of the connection and of each stream.
+async fn windows(client: &Client) -> (impl Sized, [u64; 2]) {
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut stream = client.tls(Protocol::Http2).await.unwrap();
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0], &PING].concat();
+    stream.write_all(&hello).await.unwrap();
+    let ([mut connection, mut of_streams], mut pongs) = ([65_535, 65_535], 0);
+    // What is sent of its own accord comes before the answer to a second ping.
+    while pongs < 2 {
+        let mut head = [0; 9];
+        within("a frame", stream.read_exact(&mut head)).await.unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        within("a frame's payload", stream.read_exact(&mut payload)).await.unwrap();
+        let number = |bytes: &[u8]| u64::from(u32::from_be_bytes(bytes.try_into().unwrap()));
+        match head[3] {
+            // SETTINGS, of which 4 is INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+            4 => {
+                let window = payload.chunks_exact(6).find(|one| one[1] == 4);
+                of_streams = window.map_or(of_streams, |one| number(&one[2..]));
+            }
+            // WINDOW_UPDATE.
+            8 => connection += number(&payload),
+            6 if head[4] == 1 => {
+                pongs += 1;
+                stream.write_all(&PING).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+    (stream, [connection, of_streams])
 }
 
 /// A peer that leaves in the middle, and what it had sent and got, is one line too.
