@@ -5,7 +5,7 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -17,9 +17,12 @@ use portcullis_client::{ClientError, Spool};
 use portcullis_doctor::Style;
 use portcullis_oci::InvalidReference;
 use serde::Serialize;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{FmtSpan, Writer, debug_fn};
 
 use crate::exit;
 use crate::place::InvalidPlace;
@@ -29,6 +32,12 @@ const LOG_LEVEL: &str = "PORTCULLIS_LOG";
 
 /// How many lines of the log may wait for whoever reads it. None is long: what peers choose is cut.
 const LOG_LINES: usize = 8192;
+
+/// How long the log waits after a write: what comes meanwhile is one write, and wakes no thread. Each line for itself
+/// costs a server more than most requests.
+const LOG_PAUSE: Duration = Duration::from_millis(10);
+/// What is written at once at most.
+const LOG_PIECE: usize = 64 * 1024;
 
 /// Longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
@@ -248,7 +257,8 @@ fn with_full_name(error: &clap::Error) -> Option<ShellCommand> {
 /// Sends the log to stderr: text, coloured on a terminal, or JSON lines. Whoever reads it slowly holds up nobody:
 /// [`LOG_LINES`] wait at most, more are left out. What waits is written when the guard goes.
 pub(crate) fn start_log(json: bool) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).finish(io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).finish(Gathered::new(io::stderr()));
     let level = std::env::var(LOG_LEVEL).ok().and_then(|level| LevelFilter::from_str(&level).ok());
     let builder = tracing_subscriber::fmt()
         .with_writer(writer)
@@ -260,7 +270,41 @@ pub(crate) fn start_log(json: bool) -> WorkerGuard {
         builder.json().flatten_event(true).try_init()
     } else {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(colour).try_init()
+        let builder = builder.with_ansi(colour);
+        if colour { builder.try_init() } else { builder.fmt_fields(plain_fields()).try_init() }
     };
     guard
+}
+
+/// As tracing's own, which look for a colour before and behind each name and each `=`: a third of what a line costs.
+fn plain_fields() -> impl for<'writer> FormatFields<'writer> {
+    let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
+        if field.name() != "message" {
+            writer.write_str(field.name())?;
+            writer.write_char('=')?;
+        }
+        write!(writer, "{value:?}")
+    };
+    debug_fn(field).delimited(" ")
+}
+
+/// The log's end, on a thread of its own: it is flushed whenever no line waits.
+struct Gathered<W: Write>(BufWriter<W>);
+
+impl<W: Write> Gathered<W> {
+    fn new(end: W) -> Self {
+        Self(BufWriter::with_capacity(LOG_PIECE, end))
+    }
+}
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        std::thread::sleep(LOG_PAUSE);
+        Ok(())
+    }
 }
