@@ -21,6 +21,7 @@ use crate::options::{ClientOptions, Transport};
 use crate::progress::{Event, Progress};
 use crate::refusal::{Attempt, Refusal};
 use crate::session::{Repeat, Response, Route, Session};
+use crate::way::Way;
 use crate::{Client, host_of};
 
 /// A host with all the identities that there are for it.
@@ -31,6 +32,7 @@ pub(crate) struct Candidates {
     options: ClientOptions,
     certs: HostCerts,
     route: Route,
+    way: Way,
     pub(crate) warnings: Vec<Finding>,
 }
 
@@ -64,34 +66,22 @@ impl Candidates {
         transport: Transport,
         options: ClientOptions,
     ) -> Result<Self, ClientError> {
-        let (certs, findings) = match transport {
-            Transport::PlainHttp => (HostCerts::default(), Vec::new()),
-            Transport::Tls => {
-                let (profile, location, owned) = (options.certs.profile, options.certs.location.clone(), host.clone());
-                let now = OffsetDateTime::now_utc();
-                let read = move || match profile.layout {
-                    Layout::HostsToml { .. } => read_own_files(location.as_certs_location(), &owned, now),
-                    _ => read_host_certs(&profile, location.as_certs_location(), &owned, now),
-                };
-                crate::blocking(read).await
-            }
-        };
-        for finding in &findings {
-            tracing::debug!(%host, %finding, "certificate directory");
-        }
-        let warnings = refuse_fatal(host, findings)?;
-        Ok(Self { host: host.clone(), transport, options, certs, route: Route::default(), warnings })
+        let (certs, warnings) = read_certs(host, transport, &options).await?;
+        let options = ClientOptions { transport, ..options };
+        Self::given(host.clone(), options, certs, Route::default(), warnings).await
     }
 
     /// With the certificates that a configuration names for this host.
-    pub(crate) fn given(
+    pub(crate) async fn given(
         host: RegistryHost,
         options: ClientOptions,
         certs: HostCerts,
         route: Route,
         warnings: Vec<Finding>,
-    ) -> Self {
-        Self { host, transport: options.transport, options, certs, route, warnings }
+    ) -> Result<Self, ClientError> {
+        let transport = options.transport;
+        let way = Way::to(&host, transport, &options).await?;
+        Ok(Self { host, transport, options, certs, route, way, warnings })
     }
 
     /// The same on another way within the host.
@@ -166,7 +156,8 @@ impl Candidates {
     }
 
     fn open(&self, place: usize) -> Result<Session, ClientError> {
-        Session::open(&self.host, self.transport, &self.certs.roots, self.pair(place), &self.options, &self.route)
+        let (roots, pair) = (&self.certs.roots, self.pair(place));
+        Session::open(&self.host, self.transport, roots, pair, &self.options, &self.route, &self.way)
     }
 
     async fn wait(&self, probe: &Probe<'_>, round: u32, refused: &[(Attempt, ClientError)]) {
@@ -230,6 +221,28 @@ impl Candidates {
         let attempts = earlier.into_iter().chain(refused.into_iter().map(|(attempt, _)| attempt)).collect();
         ClientError::Refused { host: self.host.clone(), attempts }
     }
+}
+
+/// A host's own directory, and what is wrong with it that is not fatal. Plain HTTP has no use for it.
+pub(crate) async fn read_certs(
+    host: &RegistryHost,
+    transport: Transport,
+    options: &ClientOptions,
+) -> Result<(HostCerts, Vec<Finding>), ClientError> {
+    if transport == Transport::PlainHttp {
+        return Ok((HostCerts::default(), Vec::new()));
+    }
+    let (profile, location, owned) = (options.certs.profile, options.certs.location.clone(), host.clone());
+    let now = OffsetDateTime::now_utc();
+    let read = move || match profile.layout {
+        Layout::HostsToml { .. } => read_own_files(location.as_certs_location(), &owned, now),
+        _ => read_host_certs(&profile, location.as_certs_location(), &owned, now),
+    };
+    let (certs, findings) = crate::blocking(read).await;
+    for finding in &findings {
+        tracing::debug!(%host, %finding, "certificate directory");
+    }
+    Ok((certs, refuse_fatal(host, findings)?))
 }
 
 /// What is wrong, as warnings, unless anything of it is fatal.

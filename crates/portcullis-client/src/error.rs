@@ -41,7 +41,7 @@ pub enum ClientError {
     },
     /// The environment names a proxy that cannot be used. Nothing was sent.
     #[error(
-        "the proxy for {host} is {}: use an http:// address in HTTPS_PROXY (the tunnel through it is encrypted all the same), or name the registry in NO_PROXY",
+        "the proxy for {host} is {}: use an http:// or https:// address in HTTPS_PROXY (the tunnel through it is encrypted in both cases), or name the registry in NO_PROXY",
         scheme.as_ref().map_or_else(|| "no address of a proxy".to_owned(), |scheme| format!("an {}:// address, which is not used", Visible(scheme)))
     )]
     Proxy {

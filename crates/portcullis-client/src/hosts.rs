@@ -243,9 +243,11 @@ impl Host {
         let candidates = match (&self.files, options.transport) {
             (Files::OwnDirectory, transport) => Candidates::read(&host, transport, options).await?.on_route(route),
             (Files::Named(_), Transport::PlainHttp) => {
-                Candidates::given(host, options, HostCerts::default(), route, warnings)
+                Candidates::given(host, options, HostCerts::default(), route, warnings).await?
             }
-            (Files::Named(certs), Transport::Tls) => Candidates::given(host, options, certs.clone(), route, warnings),
+            (Files::Named(certs), Transport::Tls) => {
+                Candidates::given(host, options, certs.clone(), route, warnings).await?
+            }
         };
         Client::open(candidates).await
     }

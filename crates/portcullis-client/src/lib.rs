@@ -132,7 +132,9 @@ mod spool;
 mod survey;
 mod temporary;
 mod transfer;
+mod tunnel;
 mod uploads;
+mod way;
 
 pub use answer::{Answer, Complaint};
 pub use archive::{Archive, ArchiveFault, ArchiveName, ArchivedImage, MAX_ENTRIES, MAX_EXTENDED, MAX_NAME};

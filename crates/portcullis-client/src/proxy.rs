@@ -135,12 +135,12 @@ fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// `host:port` is an http proxy.
+/// `host:port` is an http proxy. One of `https` is spoken to over TLS (`tunnel.rs`).
 fn parse(text: &str) -> Result<Url, BadProxy> {
     let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
     let url = url.ok().filter(Url::has_host);
     match url {
-        Some(url) if url.scheme() == "http" => Ok(url),
+        Some(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
         url => Err(BadProxy { scheme: url.map(|url| url.scheme().to_owned()) }),
     }
 }
@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(of(&[("HTTP_PROXY", "http://a"), ("ALL_PROXY", "http://b")], "https://r/"), Ok(None));
         assert_eq!(of(&[("HTTP_PROXY", "http://a")], "http://r/"), some("a"));
         assert_eq!(of(&[("HTTP_PROXY", "http://a"), ("REQUEST_METHOD", "GET")], "http://r/"), Ok(None));
-        for (named, scheme) in [("https://u:p@a", Some("https")), ("socks5://a", Some("socks5")), ("http://", None)] {
+        assert_eq!(of(&[("HTTPS_PROXY", "https://u:p@a")], "https://r/"), some("a"));
+        for (named, scheme) in [("socks5://a", Some("socks5")), ("http://", None)] {
             let scheme = scheme.map(str::to_owned);
             assert_eq!(of(&[("HTTPS_PROXY", named)], "https://r/"), Err(BadProxy { scheme }), "{named}");
         }

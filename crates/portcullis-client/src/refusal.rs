@@ -72,6 +72,13 @@ pub enum Failure {
         /// What it did instead.
         reason: String,
     },
+    /// There is no TLS connection with the proxy.
+    ProxyNotReached {
+        /// Its address, without a login.
+        proxy: String,
+        /// Why not, as it would be of a registry.
+        failure: Box<Failure>,
+    },
     /// HTTP itself went wrong.
     Protocol {
         /// The innermost cause.
@@ -177,6 +184,9 @@ impl Failure {
             Self::NameNotFound { .. } => "check the spelling, DNS, or /etc/hosts",
             Self::Unreachable => "check the network, and HTTPS_PROXY if one is needed",
             Self::Proxy { .. } => "check HTTPS_PROXY, and NO_PROXY if this registry is to be reached directly",
+            Self::ProxyNotReached { .. } => {
+                "check HTTPS_PROXY, and NO_PROXY if this registry is to be reached directly; the proxy's CA, and a client certificate for it, belong into its own certificate directory"
+            }
             Self::OtherAlert { .. }
             | Self::Tls { .. }
             | Self::TimedOut { .. }
@@ -249,6 +259,10 @@ impl fmt::Display for Failure {
             Self::TimedOut { waiting_for } => return write!(f, "timed out waiting for {waiting_for}"),
             Self::Closed => "the connection was closed before the answer was complete",
             Self::Proxy { reason } => return write!(f, "the proxy refused: {}", Visible(reason)),
+            Self::ProxyNotReached { proxy, failure } => {
+                let of_proxy = failure.to_string().replace("the registry", "the proxy");
+                return write!(f, "no connection with the proxy {}: {of_proxy}", Visible(proxy));
+            }
             Self::Protocol { reason } => return write!(f, "the exchange broke: {}", Visible(reason)),
         };
         f.write_str(text)

@@ -25,9 +25,9 @@ use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
 use crate::options::{ClientOptions, Retries, Timeouts, Transport};
 use crate::progress::{Event, Progress};
-use crate::proxy::{BadProxy, Proxies};
 use crate::refusal::{Failure, Wait};
 use crate::resolver::SystemResolver;
+use crate::way::{PlainProxy, Way};
 
 const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
@@ -43,6 +43,8 @@ pub(crate) struct Session {
     host: RegistryHost,
     base: Url,
     route: Route,
+    /// Kept: a tunnel ends with it.
+    way: Way,
     pair: Option<String>,
     timeouts: Timeouts,
     retries: Retries,
@@ -99,25 +101,21 @@ impl Session {
         pair: Option<&ClientPair>,
         options: &ClientOptions,
         route: &Route,
+        way: &Way,
     ) -> Result<Self, ClientError> {
-        let base = base_url(host, transport).ok_or_else(|| ClientError::Host { host: host.clone() })?;
-        // reqwest speaks TLS to a proxy with an https address, and does so with the registry's TLS configuration: the
-        // proxy could ask for the client certificate and would be trusted by the registry's CA (reqwest 0.13.5
-        // `connect.rs`, `tls_proxy`). A certificate is for the registry's origin only: `Proxies` gives none of those.
-        let proxy = Proxies::from_environment()
-            .proxy_for(&base)
-            .map_err(|BadProxy { scheme }| ClientError::Proxy { host: host.clone(), scheme })?;
+        let base = base_url(host, transport)?;
         let tls = client_config(roots, options.roots, pair)
             .map_err(|source| ClientError::Tls { host: host.clone(), source: Box::new(source) })?;
-        let is_direct = proxy.is_none() && transport == Transport::Tls;
+        let is_direct = matches!(way, Way::Direct) && transport == Transport::Tls;
         let direct = is_direct.then(|| Arc::new(tls.clone()));
         let builder = reqwest::Client::builder().no_proxy();
-        let builder = match proxy {
-            Some(proxy) => {
-                let proxy = reqwest::Proxy::all(proxy);
+        let builder = match way {
+            Way::Proxy(PlainProxy(proxy)) => {
+                let proxy = reqwest::Proxy::all(proxy.clone());
                 builder.proxy(proxy.map_err(|source| ClientError::Http { host: host.clone(), source })?)
             }
-            None => builder,
+            Way::Tunnel(tunnel) => builder.unix_socket(tunnel.socket()),
+            Way::Direct => builder,
         };
         let http = builder
             .tls_backend_preconfigured(tls)
@@ -131,7 +129,8 @@ impl Session {
             .map_err(|source| ClientError::Http { host: host.clone(), source })?;
         let pair = pair.map(|pair| pair.name.clone());
         let (host, timeouts, retries) = (host.clone(), options.timeouts, options.retries);
-        Ok(Self { http, direct, host, base, route: route.clone(), pair, timeouts, retries })
+        let (route, way) = (route.clone(), way.clone());
+        Ok(Self { http, direct, host, base, route, way, pair, timeouts, retries })
     }
 
     pub(crate) fn pair(&self) -> Option<&str> {
@@ -252,7 +251,11 @@ impl Session {
                 request: describe(method, url),
                 idle: self.timeouts.idle,
             }),
-            Ok(Err(error)) => Err(self.broken(Failure::of(&error), Some(error.without_url().into()))),
+            Ok(Err(error)) => {
+                // The HTTP library sees of a proxy behind a tunnel only that the connection ends.
+                let failure = self.way.trouble().unwrap_or_else(|| Failure::of(&error));
+                Err(self.broken(failure, Some(error.without_url().into())))
+            }
             Err(_) => Err(self.broken(Failure::TimedOut { waiting_for: Wait::Answer }, None)),
         }
     }
@@ -394,9 +397,13 @@ impl Activity {
     }
 }
 
-/// `None` when the URL standard takes the host for another one: it reads `127.1` and `0177.0.0.1` as 127.0.0.1, whose
+/// An error when the URL standard takes the host for another one: it reads `127.1` and `0177.0.0.1` as 127.0.0.1, whose
 /// certificate directory would be a different one, and takes no `a.1` at all.
-fn base_url(host: &RegistryHost, transport: Transport) -> Option<Url> {
+pub(crate) fn base_url(host: &RegistryHost, transport: Transport) -> Result<Url, ClientError> {
+    origin(host, transport).ok_or_else(|| ClientError::Host { host: host.clone() })
+}
+
+fn origin(host: &RegistryHost, transport: Transport) -> Option<Url> {
     let scheme = match transport {
         Transport::Tls => "https",
         Transport::PlainHttp => "http",
@@ -447,7 +454,7 @@ mod tests {
     #[test]
     fn a_host_that_a_url_takes_for_another_is_refused() {
         for host in ["127.1:5000", "0177.0.0.1:5000", "0x7f.0.0.1:5000", "a.1:5000", "1.2.3.4.5:80"] {
-            assert!(base_url(&host.parse().unwrap(), Transport::Tls).is_none(), "{host}");
+            assert!(base_url(&host.parse().unwrap(), Transport::Tls).is_err(), "{host}");
         }
     }
 }

@@ -62,6 +62,20 @@ pub fn client_config(
     Ok(config)
 }
 
+/// The same for a proxy that is spoken to over TLS, which is asked for a tunnel with HTTP/1.1's `CONNECT`.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn proxy_config(
+    host_roots: &[Certificate],
+    roots: Roots,
+    pair: Option<&ClientPair>,
+) -> Result<ClientConfig, TlsError> {
+    let mut config = client_config(host_roots, roots, pair)?;
+    config.alpn_protocols.retain(|protocol| protocol == b"http/1.1");
+    Ok(config)
+}
+
 /// A chain with its key, as rustls signs with it. Takes v1 certificates too, which rustls' own check refuses to read.
 pub(crate) fn certified_key(chain: &[Certificate], key: &PrivateKey) -> Result<CertifiedKey, TlsError> {
     let leaf = chain.first().ok_or(TlsError::NoCertificate)?;

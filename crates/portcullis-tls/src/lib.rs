@@ -32,7 +32,7 @@ mod roots;
 mod server;
 mod trust;
 
-pub use client::{Roots, client_config};
+pub use client::{Roots, client_config, proxy_config};
 pub use crls::{CaCrl, CrlFault, CrlPresence, CrlRejected, CrlRule, CrlRules, StaleCrl};
 pub use deny::{DenyList, IssuedRecord};
 pub use error::TlsError;

@@ -2,15 +2,22 @@
 //!
 //! The environment belongs to the whole process, so each case runs this test program again with its own.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use portcullis_client::{Client, ClientError, Failure, Location};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use portcullis_testkit::pki::Authority;
+use portcullis_tls::Roots;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio_rustls::TlsAcceptor;
 
 use crate::site::{Pki, Site, options};
+use crate::tls::{self, H1, TlsSetup};
 
 /// What a proxy saw of one client: the request for a tunnel, and all bytes through it from the client.
 type Sight = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
@@ -60,15 +67,141 @@ async fn a_proxy_that_refuses_is_named_as_the_cause() {
     assert_eq!(site.stub.connections(), 0);
 }
 
-/// reqwest would speak TLS with the proxy under the registry's own configuration, certificate and all.
+/// A proxy that is spoken to over TLS asks for a client certificate and gets none; the registry behind it gets its own.
 #[tokio::test]
-async fn an_https_proxy_is_not_used() {
-    let site = far(&Pki::new()).await;
-    let (address, sight) = proxy("").await;
-    let said = child(&site, &[("HTTPS_PROXY", &format!("https://{address}")), ("NO_PROXY", "")]).await;
-    assert!(said.contains("https proxy refused by us"), "{said}");
-    assert!(sight.lock().unwrap().is_empty());
+async fn an_https_proxy_sees_nothing_of_the_registrys() {
+    let pki = Pki::new();
+    let site = far(&pki).await;
+    let proxy = TlsProxy::start("HTTP/1.1 200 OK\r\n\r\n", |tls| tls.accept("good", &pki.good)).await;
+    let said = proxy.child(&site, "u:p%40ss@").await;
+    assert!(said.contains("pair used: Some(\"good\")"), "{said}");
+    let sight = proxy.sight.lock().unwrap();
+    let (asked, sent) = &sight[0];
+    assert!(asked.starts_with(&format!("CONNECT {} HTTP/1.1\r\n", site.host)), "{asked}");
+    assert!(asked.contains("Proxy-Authorization: Basic dTpwQHNz\r\n"), "{asked}");
+    assert_eq!(sent[0], 0x16, "a TLS handshake record");
+    assert_eq!(proxy.presented(), Vec::<String>::new());
+    assert_eq!(site.stub.presented(), ["good"]);
+    assert!(site.stub.log().iter().all(|seen| seen.authorization.is_none()));
+}
+
+/// The registry's CA is the registry's: a proxy that has a certificate of it is not trusted.
+#[tokio::test]
+async fn an_https_proxy_is_not_trusted_by_the_registrys_ca() {
+    let pki = Pki::new();
+    let site = far(&pki).await;
+    let mut proxy = TlsProxy::start("HTTP/1.1 200 OK\r\n\r\n", |_| pki.tls()).await;
+    proxy.ca = None;
+    let said = proxy.child(&site, "").await;
+    assert!(said.contains(&format!("no connection with the proxy https://{}", proxy.address)), "{said}");
+    assert!(said.contains("the proxy's certificate is not trusted"), "{said}");
+    assert!(proxy.sight.lock().unwrap().is_empty());
     assert_eq!(site.stub.connections(), 0);
+}
+
+/// A proxy has a directory of its own, as every host has.
+#[tokio::test]
+async fn an_https_proxy_has_a_directory_of_its_own() {
+    let pki = Pki::new();
+    let site = far(&pki).await;
+    let pair = pki.client_ca.client("proxys");
+    let mandatory = |tls: TlsSetup| {
+        let mut tls = tls.accept("proxys", &pair);
+        tls.mandatory = true;
+        tls
+    };
+    let mut proxy = TlsProxy::start("HTTP/1.1 200 OK\r\n\r\n", mandatory).await;
+    let certs = site.certs_of(&proxy.address.to_string());
+    proxy.ca.take().unwrap().write_ca(&certs);
+    let said = proxy.child(&site, "").await;
+    assert!(said.contains("no connection with the proxy https://") && said.contains("certificate_required"), "{said}");
+    pair.write_pair(&certs, "any");
+    let said = proxy.child(&site, "").await;
+    assert!(said.contains("pair used: Some(\"good\")"), "{said}");
+    assert_eq!(proxy.presented(), ["proxys"]);
+    assert_eq!(site.stub.presented(), ["good"]);
+}
+
+#[tokio::test]
+async fn an_https_proxy_that_refuses_is_named_with_its_answer() {
+    let site = far(&Pki::new()).await;
+    for (answer, says) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "answered 407 Proxy Authentication Required"),
+        ("garbage\r\n\r\n", "answered an answer that is no HTTP"),
+        ("", "the connection was closed"),
+    ] {
+        let proxy = TlsProxy::start(answer, |tls| tls).await;
+        let said = proxy.child(&site, "u:secret@").await;
+        assert!(said.contains(&format!("https://{}", proxy.address)) && said.contains(says), "{says}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let said = child(&site, &[("HTTPS_PROXY", &format!("https://{nobody}")), ("NO_PROXY", "")]).await;
+    assert!(said.contains(&format!("https://{nobody}: connection refused")), "{said}");
+    assert_eq!(site.stub.connections(), 0);
+}
+
+/// A proxy on loopback that is spoken to over TLS, with a CA that is the system's only one for who asks through it.
+struct TlsProxy {
+    address: SocketAddr,
+    sight: Sight,
+    presented: Arc<Mutex<Vec<String>>>,
+    ca: Option<Authority>,
+    files: TempDir,
+}
+
+impl TlsProxy {
+    async fn start(answer: &'static str, change: impl FnOnce(TlsSetup) -> TlsSetup) -> Self {
+        let ca = Authority::new("proxy CA");
+        let server = ca.server(&[], &["127.0.0.1".parse().unwrap()]);
+        let mut setup = TlsSetup::new(&server);
+        (setup.mandatory, setup.alpn) = (false, H1);
+        let setup = change(setup);
+        let presented = Arc::clone(&setup.presented);
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&setup)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sight = Sight::default();
+        let kept = Arc::clone(&sight);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (acceptor, sight) = (acceptor.clone(), Arc::clone(&kept));
+                tokio::spawn(async move {
+                    if let Ok(client) = acceptor.accept(client).await {
+                        tunnel(client, answer, sight).await;
+                    }
+                });
+            }
+        });
+        Self { address, sight, presented, ca: Some(ca), files: TempDir::new().unwrap() }
+    }
+
+    fn presented(&self) -> Vec<String> {
+        self.presented.lock().unwrap().clone()
+    }
+
+    /// What a client says that is to use it; `login` ends in `@`.
+    async fn child(&self, site: &Site, login: &str) -> String {
+        if let Some(ca) = &self.ca {
+            ca.write_ca(self.files.path());
+        }
+        let roots = self.files.path().join("ca.crt").display().to_string();
+        let proxy = format!("https://{login}{}", self.address);
+        let which = if self.ca.is_some() { "merge" } else { "only" };
+        let temporary = self.files.path().join("tmp");
+        fs::create_dir_all(&temporary).unwrap();
+        let temporary_path = temporary.display().to_string();
+        let variables = [
+            ("TMPDIR", temporary_path.as_str()),
+            ("HTTPS_PROXY", proxy.as_str()),
+            ("NO_PROXY", ""),
+            ("SSL_CERT_FILE", &roots),
+            ("PORTCULLIS_TEST_ROOTS", which),
+        ];
+        let said = child(site, &variables).await;
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "the tunnel's socket is left behind");
+        said
+    }
 }
 
 /// A registry that only the proxy knows the way to.
@@ -87,10 +220,13 @@ async fn in_a_child() {
     let host = std::env::var("PORTCULLIS_TEST_HOST").unwrap().parse().unwrap();
     let mut options = options();
     options.certs.location = Location::Root(std::env::var("PORTCULLIS_TEST_ROOT").unwrap().into());
+    if std::env::var("PORTCULLIS_TEST_ROOTS").is_ok_and(|roots| roots == "merge") {
+        options.roots = Roots::Merge;
+    }
     match Client::connect(&host, &options).await {
         Ok(client) => println!("pair used: {:?}", client.pair_used()),
         Err(ClientError::Connection { failure: Failure::Proxy { reason }, .. }) => println!("proxy refused: {reason}"),
-        Err(ClientError::Proxy { .. }) => println!("https proxy refused by us"),
+        Err(error @ ClientError::Connection { failure: Failure::ProxyNotReached { .. }, .. }) => println!("{error}"),
         Err(error) => println!("error: {error:?}"),
     }
 }
@@ -113,7 +249,7 @@ async fn child(site: &Site, variables: &[(&str, &str)]) -> String {
 }
 
 /// Answers every CONNECT with `answer`, and tunnels when that is a 200.
-async fn proxy(answer: &'static str) -> (std::net::SocketAddr, Sight) {
+async fn proxy(answer: &'static str) -> (SocketAddr, Sight) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sight = Sight::default();
@@ -126,7 +262,7 @@ async fn proxy(answer: &'static str) -> (std::net::SocketAddr, Sight) {
     (address, sight)
 }
 
-async fn tunnel(mut client: TcpStream, answer: &'static str, sight: Sight) {
+async fn tunnel(mut client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, answer: &'static str, sight: Sight) {
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
         match client.read_u8().await {
@@ -146,7 +282,7 @@ async fn tunnel(mut client: TcpStream, answer: &'static str, sight: Sight) {
     }
     let target = asked.split(' ').nth(1).unwrap();
     let server = TcpStream::connect(target.replace("registry.test", "127.0.0.1")).await.unwrap();
-    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_server, mut to_server) = server.into_split();
     let back = tokio::spawn(async move { drop(tokio::io::copy(&mut from_server, &mut to_client).await) });
     let mut buffer = vec![0; 16 * 1024];
