@@ -104,7 +104,8 @@ impl Client {
     }
 
     async fn candidates_for(&self, url: &Url, request: impl Fn() -> String) -> Result<Candidates, ClientError> {
-        match Candidates::of_address(url, self.options()).await {
+        // On the heap: any read may lead to another host, and the futures of them all would grow by it.
+        match Box::pin(Candidates::of_address(url, self.options())).await {
             Some(candidates) => candidates,
             None => {
                 let fault = Fault::InsecureRedirect { origin: url.origin().ascii_serialization() };

@@ -165,12 +165,7 @@ impl TlsProxy {
         let kept = Arc::clone(&sight);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (acceptor, sight) = (acceptor.clone(), Arc::clone(&kept));
-                tokio::spawn(async move {
-                    if let Ok(client) = acceptor.accept(client).await {
-                        tunnel(client, answer, sight).await;
-                    }
-                });
+                tokio::spawn(tunnel_in_tls(acceptor.clone(), client, answer, Arc::clone(&kept)));
             }
         });
         Self { address, sight, presented, ca: Some(ca), files: TempDir::new().unwrap() }
@@ -260,6 +255,12 @@ async fn proxy(answer: &'static str) -> (SocketAddr, Sight) {
         }
     });
     (address, sight)
+}
+
+async fn tunnel_in_tls(acceptor: TlsAcceptor, client: TcpStream, answer: &'static str, sight: Sight) {
+    if let Ok(client) = acceptor.accept(client).await {
+        tunnel(client, answer, sight).await;
+    }
 }
 
 async fn tunnel(mut client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, answer: &'static str, sight: Sight) {
