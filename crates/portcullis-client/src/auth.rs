@@ -75,7 +75,7 @@ enum Next {
     Show(Shown),
 }
 
-/// A GET or HEAD at the registry.
+/// A request to the registry.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a> {
     pub(crate) method: &'a Method,
@@ -197,23 +197,17 @@ impl Client {
         }
     }
 
-    /// A request that changes something, with what the registry wants to see. It is sent a second time only where the
-    /// registry has answered 401, and so done nothing.
-    pub(crate) async fn write(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-        body: Bytes,
-        scopes: &Scopes,
-    ) -> Result<Response, ClientError> {
+    /// A request that changes something, with what the registry wants to see. Where it has answered 401, and so done
+    /// nothing, it is sent a second time; else as often as `repeat` says.
+    pub(crate) async fn write(&self, ask: Ask<'_>, body: Bytes, repeat: Repeat) -> Result<Response, ClientError> {
+        let Ask { method, url, headers, scopes, progress } = ask;
         self.identity().fix().await;
         let session = self.session();
         let shown = self.shown(scopes).await?;
-        let response = session.write(method, url, shown.with(&headers), body.clone()).await?;
+        let response = session.write(method, url, &shown.with(headers), body.clone(), repeat, progress).await?;
         match self.better_than(shown, response, scopes).await? {
             Next::Answer(response) => Ok(response),
-            Next::Show(shown) => session.write(method, url, shown.with(&headers), body).await,
+            Next::Show(shown) => session.write(method, url, &shown.with(headers), body, repeat, progress).await,
         }
     }
 

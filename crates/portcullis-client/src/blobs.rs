@@ -5,15 +5,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::Client;
+use crate::attempts::Attempts;
 use crate::error::{ClientError, DigestMismatch, ProtocolFault};
 use crate::progress::{Event, Progress};
 use crate::session::Response;
 
-/// So many bytes without a break make up for the breaks before them.
-const RESUME_CREDIT: u64 = 8 * 1024 * 1024;
+/// So many bytes without a break make up for the breaks before them, whichever way they go.
+pub(crate) const CREDIT: u64 = 8 * 1024 * 1024;
 
 /// What HEAD says about a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct BlobReader {
     received: u64,
     /// Bytes at the start of the present answer that were received before: it ignored the range.
     to_skip: u64,
-    breaks: u32,
+    attempts: Attempts,
     received_at_break: u64,
     progress: Progress,
 }
@@ -117,7 +118,7 @@ impl Client {
             hasher: None,
             received: from,
             to_skip: if is_rest { 0 } else { from },
-            breaks: 0,
+            attempts: Attempts::new(self.retries()),
             received_at_break: from,
             progress: progress.clone(),
         })
@@ -205,16 +206,12 @@ impl BlobReader {
     /// Asks for the rest after a break, or gives the break back when there were too many.
     async fn resume(&mut self, error: ClientError) -> Result<(), ClientError> {
         let passing = matches!(&error, ClientError::Connection { failure, .. } if failure.is_passing());
-        if self.received - self.received_at_break >= RESUME_CREDIT {
-            self.breaks = 0;
+        if self.received - self.received_at_break >= CREDIT {
+            self.attempts.got_on();
         }
-        let retries = self.client.retries();
-        if !passing || self.breaks >= retries.limit {
-            return Err(error);
-        }
-        self.breaks += 1;
         self.received_at_break = self.received;
-        let pause = retries.pause_before(self.breaks, None);
+        let pause = if passing { self.attempts.pause(Instant::now(), None) } else { None };
+        let Some(pause) = pause else { return Err(error) };
         let request = format!("blob {}", self.digest);
         tracing::debug!(%request, from = self.received, %error, "resuming");
         self.progress.tell(Event::Retrying { request, reason: error.to_string(), pause });

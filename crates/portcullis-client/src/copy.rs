@@ -3,17 +3,16 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use portcullis_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
-use crate::blobs::BlobReader;
 use crate::choice::TransferOptions;
 use crate::deliver::{Delivered, Tally, Target, check_digest};
+use crate::origin::Origin;
 use crate::progress::{Event, Progress};
 use crate::select::select;
-use crate::survey::{Gathered, Met, Survey, unless_foreign};
+use crate::survey::{Gathered, Met, Survey};
 use crate::transfer::{each, same_host, tag_of};
-use crate::uploads::{Mount, UploadLocation};
+use crate::uploads::Mount;
 use crate::{Client, ClientError};
 
 /// What a copy did.
@@ -50,8 +49,8 @@ struct Source {
 /// Copies an image, with everything an index lists, from `from` to `to`. Each client is its reference's registry's; the
 /// same one may be given twice.
 ///
-/// Every blob is verified while it streams, and one that is not what it should be never becomes whole at the target. A
-/// write is never repeated. Memory is bounded: a few pieces for each of [`crate::PARALLEL`] blobs, and the manifests.
+/// Every blob is verified while it streams, and one that is not what it should be never becomes whole at the target. One
+/// that breaks off goes on from where the target says that it is, and is read again from its start. Memory is bounded: a few pieces for each of [`crate::PARALLEL`] blobs, and the manifests.
 ///
 /// ```no_run
 /// use portcullis_client::{Client, ClientOptions, Progress, copy};
@@ -135,8 +134,8 @@ async fn deliver(source: Source, target: Target, blob: Descriptor) -> Result<Del
             Mount::Declined(upload) => begun = Some(upload),
         }
     }
-    match Reading::begin(&source, &blob, &target.progress).await {
-        Ok(Some(reading)) => relay(&target, &blob, begun, reading).await,
+    match Origin::in_registry(source.client, source.repository, &blob, &target.progress).await {
+        Ok(Some(origin)) => target.send(&blob, begun, origin).await,
         nothing => {
             if let Some(upload) = &begun {
                 target.cancel(upload).await;
@@ -144,36 +143,4 @@ async fn deliver(source: Source, target: Target, blob: Descriptor) -> Result<Del
             nothing.map(|_| Delivered::Foreign)
         }
     }
-}
-
-/// A blob whose first piece has come, or, if it is empty, has been found right: before anything is sent.
-struct Reading {
-    first: Option<Bytes>,
-    rest: BlobReader,
-}
-
-impl Reading {
-    /// `None`: a layer that is fetched from elsewhere.
-    async fn begin(source: &Source, blob: &Descriptor, progress: &Progress) -> Result<Option<Self>, ClientError> {
-        let opened = source.client.blob(&source.repository, blob, progress).await;
-        let Some(mut rest) = unless_foreign(opened, blob, progress)? else { return Ok(None) };
-        progress.tell(Event::BlobStarted { digest: blob.digest, size: blob.size });
-        let first = rest.chunk().await?;
-        Ok(Some(Self { first, rest }))
-    }
-}
-
-/// Sends a blob on, into the upload that a declined mount has begun or into a new one.
-async fn relay(
-    target: &Target,
-    blob: &Descriptor,
-    begun: Option<UploadLocation>,
-    reading: Reading,
-) -> Result<Delivered, ClientError> {
-    let upload = match begun {
-        Some(upload) => upload,
-        None => target.client.start_upload(&target.repository, &blob.digest).await?,
-    };
-    let sent = target.client.relay_upload(&upload, blob, reading.first, reading.rest).await;
-    target.finish(blob, &upload, sent).await
 }

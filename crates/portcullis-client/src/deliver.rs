@@ -7,8 +7,10 @@ use bytes::Bytes;
 use portcullis_oci::{Content, Descriptor, Manifest, ManifestReference, Reference, RepositoryName, Tag};
 use tokio::time::timeout;
 
+use crate::delivery::Delivery;
 use crate::error::{DigestMismatch, ProtocolFault};
 use crate::manifests::SubjectKnown;
+use crate::origin::Origin;
 use crate::progress::{Event, Progress};
 use crate::uploads::UploadLocation;
 use crate::{Client, ClientError};
@@ -58,17 +60,19 @@ impl Target {
         Ok(true)
     }
 
-    /// The end of an upload: one that failed is given up.
-    pub(crate) async fn finish(
+    /// Sends a blob into the upload that a declined mount has begun, or into a new one. After a break it goes on from where
+    /// the registry says that it is; one that fails for good is given up.
+    pub(crate) async fn send(
         &self,
         blob: &Descriptor,
-        upload: &UploadLocation,
-        sent: Result<(), ClientError>,
+        begun: Option<UploadLocation>,
+        origin: Origin,
     ) -> Result<Delivered, ClientError> {
-        if let Err(error) = sent {
-            self.cancel(upload).await;
-            return Err(error);
-        }
+        let upload = match begun {
+            Some(upload) => upload,
+            None => self.client.start_upload_telling(&self.repository, &blob.digest, &self.progress).await?,
+        };
+        Delivery::new(self, blob, origin, upload).complete().await?;
         self.progress.tell(Event::BlobFinished { digest: blob.digest });
         Ok(Delivered::Sent(blob.size))
     }
@@ -87,7 +91,8 @@ impl Target {
     ) -> Result<(), ClientError> {
         let (digest, size, media_type) = (descriptor.digest, bytes.len() as u64, manifest.media_type.clone());
         let reference = ManifestReference::Digest(digest);
-        let stored = self.client.put_manifest_for(&self.repository, &reference, &media_type, bytes).await?;
+        let client = &self.client;
+        let stored = client.put_manifest_for(&self.repository, &reference, &media_type, bytes, &self.progress).await?;
         if let (Some(subject), SubjectKnown::No) = (&manifest.subject, stored) {
             let referrer = as_referrer(descriptor, manifest);
             self.client.list_referrer(&self.repository, &subject.digest, referrer).await?;
@@ -99,7 +104,8 @@ impl Target {
     /// Puts the image under its tag.
     pub(crate) async fn tag(&self, tag: &Tag, media_type: &str, bytes: Bytes) -> Result<(), ClientError> {
         let reference = ManifestReference::Tag(tag.clone());
-        self.client.put_manifest(&self.repository, &reference, media_type, bytes).await
+        let client = &self.client;
+        client.put_manifest_for(&self.repository, &reference, media_type, bytes, &self.progress).await.map(drop)
     }
 }
 

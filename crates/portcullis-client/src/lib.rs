@@ -11,7 +11,7 @@
 //! - A registry that wants a login gets it: a token or a password, found where Docker and Podman keep theirs
 //!   ([`Credentials`]), sent to the registry's own origin only.
 //! - Every byte is verified against its digest as it streams, and no body is longer than its descriptor says.
-//! - Every wait has a deadline ([`Timeouts`]), every repetition a bound ([`Retries`]).
+//! - Every wait has a deadline ([`Timeouts`]), all repetitions of a request or a blob have a bound ([`Retries`]).
 //!
 //! ```no_run
 //! use portcullis_client::{Client, ClientOptions, LayoutDir, Progress, pull};
@@ -91,9 +91,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use portcullis_certs::Finding;
 use portcullis_oci::RegistryHost;
 
+mod activity;
 mod alert;
 mod answer;
 mod archive;
+mod attempts;
 mod auth;
 mod blobs;
 mod choice;
@@ -102,6 +104,7 @@ mod connect;
 mod copy;
 mod credentials;
 mod deliver;
+mod delivery;
 mod distrust;
 mod download;
 mod error;
@@ -112,6 +115,7 @@ mod layout;
 mod lists;
 mod manifests;
 mod options;
+mod origin;
 mod ping;
 mod plan;
 mod progress;
@@ -280,6 +284,10 @@ impl Client {
 
     fn retries(&self) -> Retries {
         self.shared.options.retries
+    }
+
+    fn chunk(&self) -> u64 {
+        self.shared.options.chunk
     }
 
     fn others(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {

@@ -8,9 +8,10 @@ use portcullis_oci::{
 };
 
 use crate::Client;
+use crate::auth::Ask;
 use crate::error::{ClientError, DigestMismatch, ProtocolFault};
 use crate::progress::Progress;
-use crate::session::Response;
+use crate::session::{Repeat, Response};
 
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -97,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Stores a manifest under a tag or its digest. Never repeated.
+    /// Stores a manifest under a tag or its digest. Repeated within [`crate::Retries`]: twice is as good as once.
     ///
     /// # Errors
     /// [`ClientError::Status`], with the registry's own words: it refuses a manifest whose blobs it does not have.
@@ -108,7 +109,7 @@ impl Client {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<(), ClientError> {
-        self.put_manifest_for(repository, reference, media_type, bytes).await.map(drop)
+        self.put_manifest_for(repository, reference, media_type, bytes, &Progress::none()).await.map(drop)
     }
 
     /// The same; says whether the registry keeps the list of what refers to the manifest's subject.
@@ -118,6 +119,7 @@ impl Client {
         reference: &ManifestReference,
         media_type: &str,
         bytes: Bytes,
+        progress: &Progress,
     ) -> Result<SubjectKnown, ClientError> {
         let endpoint =
             Endpoint::PutManifest { repository: repository.clone(), reference: reference.clone(), tags: Vec::new() };
@@ -126,7 +128,8 @@ impl Client {
         if let Ok(value) = HeaderValue::from_str(media_type) {
             headers.insert(CONTENT_TYPE, value);
         }
-        let response = self.write(&method, &url, headers, bytes.clone(), &scopes).await?;
+        let ask = Ask { method: &method, url: &url, headers: &headers, scopes: &scopes, progress };
+        let response = self.write(ask, bytes.clone(), Repeat::Passing).await?;
         if !response.status().is_success() {
             return Err(response.into_error().await);
         }
@@ -134,7 +137,8 @@ impl Client {
         Ok(if response.header(&SUBJECT).is_some() { SubjectKnown::Yes } else { SubjectKnown::No })
     }
 
-    /// Deletes a tag, or a manifest by its digest, which takes the tags that point to it along. Never repeated.
+    /// Deletes a tag, or a manifest by its digest, which takes the tags that point to it along. Never repeated:
+    /// nobody knows whether it was done.
     ///
     /// # Errors
     /// [`ClientError::Status`]: 404 when there is none, 405 when the registry does not delete; Distribution 2 deletes by
@@ -146,7 +150,9 @@ impl Client {
     ) -> Result<(), ClientError> {
         let endpoint = Endpoint::DeleteManifest { repository: repository.clone(), reference: reference.clone() };
         let (method, url, scopes) = self.session().address(&endpoint);
-        let response = self.write(&method, &url, HeaderMap::new(), Bytes::new(), &scopes).await?;
+        let (headers, progress) = (HeaderMap::new(), Progress::none());
+        let ask = Ask { method: &method, url: &url, headers: &headers, scopes: &scopes, progress: &progress };
+        let response = self.write(ask, Bytes::new(), Repeat::Never).await?;
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 }

@@ -31,8 +31,11 @@ pub struct ClientOptions {
     pub credentials: Credentials,
     /// The deadlines.
     pub timeouts: Timeouts,
-    /// How often a read is repeated.
+    /// How often a request is repeated, and a blob goes on.
     pub retries: Retries,
+    /// How many bytes of a blob are sent in one request. A larger one is sent in chunks of so many, each of which the
+    /// registry keeps when the connection breaks later. 64 MiB.
+    pub chunk: u64,
 }
 
 /// Which certificate directory is read, and as which engine would read it.
@@ -82,16 +85,19 @@ pub struct Timeouts {
     pub commit: Duration,
 }
 
-/// How often and after which pause a GET or HEAD is repeated, when the connection breaks or the answer is 429 or one of
-/// 500, 502, 503 and 504. Writes are never repeated.
+/// How often, after which pause and for how long a request is repeated, or a blob goes on, when the connection breaks or
+/// the answer is 429 or one of 500, 502, 503 and 504. A deletion never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Repetitions after the first attempt. 3.
+    /// Repetitions after the first attempt. 3. Those of a blob count anew when 8 MiB of it have come or gone.
     pub limit: u32,
     /// The first pause; each further one doubles, and up to half is taken off at random. 500 ms.
     pub pause: Duration,
     /// The longest pause, also where `Retry-After` asks for more. 30 s.
     pub max_pause: Duration,
+    /// How long after the first failure another repetition may begin; for a blob, after the first since 8 MiB of it have
+    /// come or gone. What is under way then ends by its own deadlines. 5 minutes.
+    pub total: Duration,
 }
 
 impl Default for ClientOptions {
@@ -103,6 +109,7 @@ impl Default for ClientOptions {
             credentials: Credentials::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
+            chunk: 64 * 1024 * 1024,
         }
     }
 }
@@ -126,7 +133,8 @@ impl Default for Timeouts {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { limit: 3, pause: Duration::from_millis(500), max_pause: Duration::from_secs(30) }
+        let (pause, max_pause) = (Duration::from_millis(500), Duration::from_secs(30));
+        Self { limit: 3, pause, max_pause, total: Duration::from_mins(5) }
     }
 }
 

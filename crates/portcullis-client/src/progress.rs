@@ -70,7 +70,7 @@ pub enum Event {
         /// The blob.
         digest: Digest,
     },
-    /// A read is repeated after a pause.
+    /// A request is repeated, or a blob goes on, after a pause.
     Retrying {
         /// Which request, for a person.
         request: String,

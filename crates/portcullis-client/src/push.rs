@@ -6,8 +6,8 @@ use portcullis_oci::{Descriptor, Digest, Manifest, Reference, Tag};
 
 use crate::choice::{Referrers, TransferOptions};
 use crate::deliver::{Delivered, Tally, Target, check_digest};
-use crate::error::BlobFault;
 use crate::layout::LayoutDir;
+use crate::origin::Origin;
 use crate::progress::{Event, Progress};
 use crate::source::ImageSource;
 use crate::transfer::{Kind, Walk, each, same_host, tag_of};
@@ -34,7 +34,7 @@ pub struct Pushed {
 /// one, the layout must have a single image.
 ///
 /// Blobs that the repository has are not sent. What is sent is verified while it is read, and a blob that is damaged in
-/// the layout never arrives. A write is never repeated.
+/// the layout never arrives. One that breaks off goes on from where the registry says that it is, or begins anew.
 ///
 /// # Errors
 /// [`ClientError::OtherDigest`] when the reference names a digest and the image has another; else any [`ClientError`]:
@@ -144,20 +144,10 @@ async fn send(target: Target, source: ImageSource, blob: Descriptor) -> Result<D
     if target.has(&blob).await? {
         return Ok(Delivered::Existed);
     }
-    let (client, progress) = (&target.client, &target.progress);
-    let (digest, size) = (blob.digest, blob.size);
-    let (path, wanted) = (source.blob_path(&blob), blob.clone());
-    let content = match blocking(move || source.open_blob(&wanted)).await {
-        Err(ClientError::LayoutBlob { fault: BlobFault::Missing, .. }) if !blob.urls.is_empty() => {
-            progress.tell(Event::BlobForeign { digest });
-            return Ok(Delivered::Foreign);
-        }
-        opened => opened?,
-    };
-    progress.tell(Event::BlobStarted { digest, size });
-    let upload = client.start_upload(&target.repository, &digest).await?;
-    let sent = client.finish_upload(&upload, &blob, content, &path, progress).await;
-    target.finish(&blob, &upload, sent).await
+    match Origin::in_files(source, &blob, &target.progress).await? {
+        Some(origin) => target.send(&blob, None, origin).await,
+        None => Ok(Delivered::Foreign),
+    }
 }
 
 /// A manifest's bytes with what they say.

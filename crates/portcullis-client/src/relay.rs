@@ -18,12 +18,13 @@ use portcullis_oci::{Digest, Endpoint, RegistryHost};
 use reqwest::Url;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::activity::Activity;
 use crate::answer::Answer;
 use crate::auth::{Ask, Scopes};
 use crate::error::ClientError;
 use crate::progress::Progress;
 use crate::refusal::{Failure, Wait};
-use crate::session::{Activity, Response};
+use crate::session::{Repeat, Response};
 use crate::uploads::UploadLocation;
 use crate::{Client, location};
 
@@ -93,7 +94,8 @@ impl Client {
     {
         let (url, scopes) = (self.target(to), to.scopes());
         if body.is_end_stream() {
-            let response = self.write(method, &url, headers, Bytes::new(), &scopes).await?;
+            let ask = Ask { method, url: &url, headers: &headers, scopes: &scopes, progress: &Progress::none() };
+            let response = self.write(ask, Bytes::new(), Repeat::Never).await?;
             return Ok(Relayed { response, scopes });
         }
         if let Some(length) = body.size_hint().exact() {

@@ -1,10 +1,9 @@
-//! One HTTPS session with one origin under one identity: deadlines, bounded repetition of reads, and answers turned
+//! One HTTPS session with one origin under one identity: deadlines, bounded repetition, and answers turned
 //! into values. Must not know the distribution API, nor how the identity was chosen.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,8 +18,10 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::activity::Activity;
 use crate::alert;
 use crate::answer::{self, Answer};
+use crate::attempts::Attempts;
 use crate::auth::Scopes;
 use crate::error::{ClientError, ProtocolFault};
 use crate::options::{ClientOptions, Retries, Timeouts, Transport};
@@ -67,13 +68,33 @@ impl Default for Route {
     }
 }
 
-/// What makes a read start again.
+/// What makes a request be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
+    /// Nothing: whoever asks decides, or nobody knows whether it was done.
+    Never,
     /// 429 only: while an identity is chosen, a 5xx or a broken connection may be a refusal.
     RateLimits,
-    /// 429, 5xx, and a broken connection.
+    /// 429, 5xx, and a broken connection: it does no more when it is done twice.
     Passing,
+}
+
+/// Why a request is sent again.
+pub(crate) struct Reason {
+    /// For a person.
+    pub(crate) text: String,
+    /// The pause that was asked for.
+    pub(crate) asked: Option<Duration>,
+}
+
+/// A request, as often as it has to be sent.
+struct Sending<'a> {
+    method: &'a Method,
+    url: &'a Url,
+    headers: &'a HeaderMap,
+    body: Option<Bytes>,
+    /// For the answer's head.
+    wait: Duration,
 }
 
 /// The head of an answer, and a body that has a deadline for each piece.
@@ -83,14 +104,6 @@ pub(crate) struct Response {
     host: RegistryHost,
     request: String,
     idle: Duration,
-}
-
-/// When an upload last moved; shared between the body that is sent and the deadline.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    start: Instant,
-    last_millis: AtomicU64,
-    complete: AtomicBool,
 }
 
 impl Session {
@@ -171,29 +184,47 @@ impl Session {
         repeat: Repeat,
         progress: &Progress,
     ) -> Result<Response, ClientError> {
-        let mut number = 0;
+        let wait = self.timeouts.connect + self.timeouts.header;
+        self.send(Sending { method, url, headers, body: None, wait }, repeat, progress).await
+    }
+
+    /// A request that changes something, repeated within [`Retries`]. The body is whole, so the answer may take as long as
+    /// a commit.
+    pub(crate) async fn write(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Bytes,
+        repeat: Repeat,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
+        let wait = self.timeouts.connect + self.timeouts.commit;
+        self.send(Sending { method, url, headers, body: Some(body), wait }, repeat, progress).await
+    }
+
+    async fn send(&self, sending: Sending<'_>, repeat: Repeat, progress: &Progress) -> Result<Response, ClientError> {
+        let mut attempts = Attempts::new(self.retries);
         loop {
-            let request = self.http.request(method.clone(), url.clone()).headers(headers.clone());
-            let sent = timeout(self.timeouts.connect + self.timeouts.header, request.send()).await;
-            number += 1;
-            let last = number > self.retries.limit;
-            let (reason, asked) = match self.received(method, url, sent) {
-                Ok(response) if !last && response.asks_for_repetition(repeat) => {
-                    (response.status().to_string(), response.retry_after())
-                }
-                Err(ClientError::Connection { failure, .. })
-                    if !last && repeat == Repeat::Passing && failure.is_passing() =>
-                {
-                    (failure.to_string(), None)
-                }
-                result => return result,
-            };
-            let pause = self.retries.pause_before(number, asked);
-            let request = describe(method, url);
+            let result = self.send_once(&sending).await;
+            let Some(Reason { text: reason, asked }) = repeat.reason(&result) else { return result };
+            let Some(pause) = attempts.pause(Instant::now(), asked) else { return result };
+            drop(result);
+            let request = describe(sending.method, sending.url);
             tracing::debug!(%request, %reason, ?pause, "repeating");
             progress.tell(Event::Retrying { request, reason, pause });
             sleep(pause).await;
         }
+    }
+
+    async fn send_once(&self, sending: &Sending<'_>) -> Result<Response, ClientError> {
+        let Sending { method, url, headers, body, wait } = sending;
+        let request = self.http.request((*method).clone(), (*url).clone()).headers((*headers).clone());
+        let request = match body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        };
+        self.received(method, url, timeout(*wait, request.send()).await)
     }
 
     /// The refusal behind a connection that was closed without one, if there is.
@@ -201,20 +232,7 @@ impl Session {
         alert::listen(&self.base, self.direct.as_ref()?, self.timeouts.connect).await
     }
 
-    /// A request that changes something, sent once. The body is whole, so the answer may take as long as a commit.
-    pub(crate) async fn write(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Response, ClientError> {
-        let request = self.http.request(method.clone(), url.clone()).headers(headers).body(body);
-        let sent = timeout(self.timeouts.connect + self.timeouts.commit, request.send()).await;
-        self.received(method, url, sent)
-    }
-
-    /// The same with a body that is still being read; `activity` is kept up to date by it.
+    /// A request whose body is still being read, sent once; `activity` is kept up to date by it.
     pub(crate) async fn write_streaming(
         &self,
         method: &Method,
@@ -262,6 +280,21 @@ impl Session {
 
     fn broken(&self, failure: Failure, source: Option<Box<dyn Error + Send + Sync>>) -> ClientError {
         ClientError::Connection { host: self.host.clone(), failure, source }
+    }
+}
+
+impl Repeat {
+    /// Why a request is sent again after this, if it is.
+    pub(crate) fn reason(self, result: &Result<Response, ClientError>) -> Option<Reason> {
+        match result {
+            Ok(response) if response.asks_for_repetition(self) => {
+                Some(Reason { text: response.status().to_string(), asked: response.retry_after() })
+            }
+            Err(ClientError::Connection { failure, .. }) if self == Self::Passing && failure.is_passing() => {
+                Some(Reason { text: failure.to_string(), asked: None })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -345,7 +378,7 @@ impl Response {
 
     fn asks_for_repetition(&self, repeat: Repeat) -> bool {
         match self.status().as_u16() {
-            429 => true,
+            429 => repeat != Repeat::Never,
             500 | 502..=504 => repeat == Repeat::Passing,
             _ => false,
         }
@@ -368,33 +401,6 @@ fn http_date(text: &str) -> Option<OffsetDateTime> {
     let format =
         format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     Some(PrimitiveDateTime::parse(text.trim(), format).ok()?.assume_utc())
-}
-
-impl Activity {
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), last_millis: AtomicU64::new(0), complete: AtomicBool::new(false) }
-    }
-
-    /// Bytes moved.
-    pub(crate) fn moved(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_millis.store(millis, Ordering::Relaxed);
-    }
-
-    /// The last byte was handed over.
-    pub(crate) fn finish(&self) {
-        self.moved();
-        self.complete.store(true, Ordering::Relaxed);
-    }
-
-    fn deadline(&self, timeouts: &Timeouts) -> (Instant, Wait) {
-        let last = self.start + Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
-        if self.complete.load(Ordering::Relaxed) {
-            (last + timeouts.commit, Wait::Commit)
-        } else {
-            (last + timeouts.connect + timeouts.idle, Wait::Bytes)
-        }
-    }
 }
 
 /// An error when the URL standard takes the host for another one: it reads `127.1` and `0177.0.0.1` as 127.0.0.1, whose

@@ -1,41 +1,33 @@
-//! Uploads: POST to begin, one PUT with the whole blob to finish, DELETE to give up. Nothing here is ever repeated: a
-//! write is sent once, under the identity that was chosen before it.
-//!
-//! A source on disk is read and hashed on a blocking thread, two to four pieces ahead of the wire; a source in another
-//! registry is read beside the sending. In both the last piece is held back until the digest is known to be right, so that
-//! a damaged source cannot become a blob.
+//! Uploads: POST to begin, PATCH for each chunk but the last, PUT with the last or the whole blob to finish, GET to ask how
+//! far it is, DELETE to give up. All under the identity that was chosen before the first of them. Must not know when a
+//! failed upload goes on: `deliver.rs`.
 
-use std::io::{self, Read};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
+use portcullis_oci::{Descriptor, Digest, Endpoint, RepositoryName};
 use reqwest::Url;
-use tokio::sync::mpsc;
 
-use crate::auth::Scopes;
-use crate::blobs::BlobReader;
-use crate::error::{BlobFault, ClientError, ProtocolFault};
+use crate::activity::Activity;
+use crate::auth::{Ask, Scopes};
+use crate::error::{ClientError, ProtocolFault};
 use crate::manifests::check_stored;
-use crate::progress::{Event, Progress};
-use crate::session::{Activity, Response};
+use crate::progress::Progress;
+use crate::session::{Repeat, Response};
 use crate::{Client, location};
 
-/// Pieces of this size are read and sent; four of them per blob are in memory at most.
-const PIECE: usize = 256 * 1024;
-const PIECES_AHEAD: usize = 2;
+mod supply;
 
-/// How many pieces from another registry, as large as they come, may wait for the wire.
-const PIECES_RELAYED: usize = 8;
+pub(crate) use supply::Supply;
 
 /// Where the registry wants an upload to go on. Its state is in it, so each answer replaces it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UploadLocation {
     url: Url,
     scopes: Scopes,
@@ -50,19 +42,24 @@ pub enum Mount {
     Declined(UploadLocation),
 }
 
-/// Why a source is no good; the file's path is the caller's to add.
-#[derive(Debug)]
-pub(crate) enum SourceFault {
-    Io(io::Error),
-    Blob(BlobFault),
+/// In how many requests a blob is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// In chunks of so many bytes.
+    Chunks(u64),
+    Whole,
 }
 
-/// How a blob's upload failed: `F` is what can go wrong with its source.
-enum UploadError<F> {
+/// How the sending of a blob has failed.
+pub(crate) enum UploadError {
     /// On the side that the bytes come from.
-    Source(F),
+    Source(ClientError),
+    /// On the side they go to, so that it may go better in a while: after the pause that was asked for, if one was.
+    Passing { error: ClientError, asked: Option<Duration> },
     /// On the side they go to.
-    Client(ClientError),
+    Refused(ClientError),
+    /// A chunk is refused by a registry that may take the blob as a whole.
+    NoChunks(ClientError),
 }
 
 impl UploadLocation {
@@ -90,15 +87,24 @@ impl Client {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<UploadLocation, ClientError> {
+        self.start_upload_telling(repository, digest, &Progress::none()).await
+    }
+
+    pub(crate) async fn start_upload_telling(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        progress: &Progress,
+    ) -> Result<UploadLocation, ClientError> {
         let start = UploadStart::Session { algorithm: digest.algorithm() };
-        let response = self.post_upload(repository, start).await?;
+        let response = self.post_upload(repository, start, progress).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(response.into_error().await);
         }
         self.upload_location(&response, Scopes::push(repository))
     }
 
-    /// Asks the registry to take a blob over from another of its repositories (distribution spec end-11). Never repeated.
+    /// Asks the registry to take a blob over from another of its repositories (distribution spec end-11).
     pub async fn mount_blob(
         &self,
         repository: &RepositoryName,
@@ -106,7 +112,7 @@ impl Client {
         from: &RepositoryName,
     ) -> Result<Mount, ClientError> {
         let start = UploadStart::Mount { digest: *digest, from: Some(from.clone()) };
-        let response = self.post_upload(repository, start).await?;
+        let response = self.post_upload(repository, start, &Progress::none()).await?;
         match response.status() {
             StatusCode::CREATED => check_blob(&response, digest).map(|()| Mount::Done),
             StatusCode::ACCEPTED => self.upload_location(&response, Scopes::push(repository)).map(Mount::Declined),
@@ -114,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Sends the whole blob in one PUT and has it stored under the descriptor's digest.
+    /// Sends the whole blob in one PUT, once, and has it stored under the descriptor's digest.
     ///
     /// # Errors
     /// [`ClientError::LayoutBlob`] when the source is shorter, longer or other than the descriptor says: the last bytes
@@ -127,50 +133,127 @@ impl Client {
         source_path: &std::path::Path,
         progress: &Progress,
     ) -> Result<(), ClientError> {
-        match self.send(upload, descriptor, from_disk(source, descriptor), progress).await {
-            Ok(()) => Ok(()),
-            Err(UploadError::Client(error)) => Err(error),
-            Err(UploadError::Source(SourceFault::Io(error))) => Err(ClientError::io("read", source_path)(error)),
-            Err(UploadError::Source(SourceFault::Blob(fault))) => {
-                Err(ClientError::blob(source_path, &descriptor.digest, fault))
+        let supply = Supply::from_disk(source, source_path, descriptor, 0, progress);
+        self.send_rest(&mut upload.clone(), descriptor, 0, &supply, Pace::Whole).await.map_err(UploadError::into)
+    }
+
+    /// Sends a blob from byte `from` on, which is how far the upload is. `upload` follows the registry's answers.
+    pub(crate) async fn send_rest(
+        &self,
+        upload: &mut UploadLocation,
+        descriptor: &Descriptor,
+        from: u64,
+        supply: &Supply,
+        pace: Pace,
+    ) -> Result<(), UploadError> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        let mut part = Part { digest, size, from, length: size - from, supply };
+        if let Pace::Chunks(chunk) = pace {
+            while size - part.from > chunk.max(1) {
+                part.length = chunk.max(1);
+                *upload = self.send_chunk(upload, &part).await?;
+                part.from += part.length;
+                part.length = size - part.from;
             }
         }
+        let (url, activity) = (upload.finishing(&digest), Arc::new(Activity::new()));
+        let response = self.send_part(&Method::PUT, &url, &upload.scopes, &part, &activity).await?;
+        if !response.status().is_success() {
+            return Err(UploadError::Refused(response.into_error().await));
+        }
+        check_blob(&response, &digest).map_err(UploadError::Refused)
+    }
+
+    async fn send_chunk(&self, upload: &UploadLocation, part: &Part<'_>) -> Result<UploadLocation, UploadError> {
+        let activity = Arc::new(Activity::new());
+        let response = self.send_part(&Method::PATCH, &upload.url, &upload.scopes, part, &activity).await?;
+        let status = response.status();
+        // An answer before the end of the chunk acknowledges nothing.
+        if status.is_success() && activity.is_finished() {
+            let there = response.header(&RANGE).and_then(offset_after);
+            if let Some(there) = there.filter(|there| *there != part.from + part.length) {
+                let error =
+                    response.fault(ProtocolFault::BadHeader { header: "Range", value: format!("0-{}", there - 1) });
+                return Err(UploadError::Passing { error, asked: None });
+            }
+            return self.upload_location(&response, upload.scopes.clone()).map_err(UploadError::Refused);
+        }
+        let error = response.into_error().await;
+        Err(match status.as_u16() {
+            // It is about who asks.
+            401 | 403 => UploadError::Refused(error),
+            // Some registries take a blob in one piece only, or smaller chunks.
+            200..=299 | 400..=499 | 501 => UploadError::NoChunks(error),
+            _ => UploadError::Refused(error),
+        })
+    }
+
+    /// Sends bytes of a blob in one request.
+    async fn send_part(
+        &self,
+        method: &Method,
+        url: &Url,
+        scopes: &Scopes,
+        part: &Part<'_>,
+        activity: &Arc<Activity>,
+    ) -> Result<Response, UploadError> {
+        let body = reqwest::Body::wrap(part.supply.body(part.length, part.digest, activity));
+        let headers = self.headers_for(part.headers(), scopes).await.map_err(UploadError::Refused)?;
+        let sent = self.session().write_streaming(method, url, headers, body, activity).await;
+        if let Some(fault) = part.supply.fault() {
+            return Err(UploadError::Source(fault));
+        }
+        match (Repeat::Passing.reason(&sent), sent) {
+            (None, Ok(response)) => Ok(response),
+            (Some(reason), Ok(response)) => {
+                Err(UploadError::Passing { error: response.into_error().await, asked: reason.asked })
+            }
+            (Some(reason), Err(error)) => Err(UploadError::Passing { error, asked: reason.asked }),
+            (None, Err(error)) => Err(UploadError::Refused(error)),
+        }
+    }
+
+    /// How far an upload of `size` bytes is, by the registry's word (distribution spec "Pushing a blob in chunks"), and where
+    /// it goes on. `None`: it knows nothing of it any more, or nothing that can be used.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub(crate) async fn upload_offset(
+        &self,
+        upload: &UploadLocation,
+        size: u64,
+        progress: &Progress,
+    ) -> Result<Option<(UploadLocation, u64)>, ClientError> {
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        let ask = Ask { method: &method, url: &upload.url, headers: &headers, scopes: &upload.scopes, progress };
+        let response = self.read_as_known(&self.session(), &ask, Repeat::Passing).await?;
+        let offset = response.header(&RANGE).and_then(offset_after).filter(|offset| *offset <= size);
+        let Some(offset) = offset.filter(|_| response.status().is_success()) else { return Ok(None) };
+        let known = self.upload_location(&response, upload.scopes.clone());
+        Ok(Some((known.unwrap_or_else(|_| upload.clone()), offset)))
     }
 
     /// Gives an upload up, so that the registry need not keep what it has of it.
     pub async fn cancel_upload(&self, upload: &UploadLocation) -> Result<(), ClientError> {
-        let response = self.write(&Method::DELETE, &upload.url, HeaderMap::new(), Bytes::new(), &upload.scopes).await?;
+        let (headers, progress) = (HeaderMap::new(), Progress::none());
+        let (method, scopes) = (Method::DELETE, &upload.scopes);
+        let ask = Ask { method: &method, url: &upload.url, headers: &headers, scopes, progress: &progress };
+        let response = self.write(ask, Bytes::new(), Repeat::Never).await?;
         if response.status().is_success() { Ok(()) } else { Err(response.into_error().await) }
     }
 
-    /// Sends a blob on as it comes: `first` is what was read of `source` already, `None` for an empty blob. The reader
-    /// tells the progress.
-    pub(crate) async fn relay_upload(
+    async fn post_upload(
         &self,
-        upload: &UploadLocation,
-        descriptor: &Descriptor,
-        first: Option<Bytes>,
-        source: BlobReader,
-    ) -> Result<(), ClientError> {
-        let (sender, pieces) = mpsc::channel(PIECES_RELAYED);
-        let feeding = feed(first, source, sender);
-        let nobody = Progress::none();
-        let sending = self.send(upload, descriptor, pieces, &nobody);
-        tokio::pin!(sending);
-        // A target that has answered takes no more pieces: the reader is dropped, wherever it is.
-        let sent = tokio::select! {
-            sent = &mut sending => sent,
-            () = feeding => sending.await,
-        };
-        sent.map_err(|error| match error {
-            UploadError::Source(error) | UploadError::Client(error) => error,
-        })
-    }
-
-    async fn post_upload(&self, repository: &RepositoryName, start: UploadStart) -> Result<Response, ClientError> {
+        repository: &RepositoryName,
+        start: UploadStart,
+        progress: &Progress,
+    ) -> Result<Response, ClientError> {
         let endpoint = Endpoint::StartUpload { repository: repository.clone(), start };
         let (method, url, scopes) = self.session().address(&endpoint);
-        self.write(&method, &url, HeaderMap::new(), Bytes::new(), &scopes).await
+        let headers = HeaderMap::new();
+        let ask = Ask { method: &method, url: &url, headers: &headers, scopes: &scopes, progress };
+        // A second one begins another upload, and the registry forgets the first.
+        self.write(ask, Bytes::new(), Repeat::Passing).await
     }
 
     pub(crate) fn upload_location(&self, response: &Response, scopes: Scopes) -> Result<UploadLocation, ClientError> {
@@ -183,40 +266,56 @@ impl Client {
         }
         Ok(UploadLocation { url: target, scopes })
     }
+}
 
-    async fn send<F: Send + 'static>(
-        &self,
-        upload: &UploadLocation,
-        descriptor: &Descriptor,
-        pieces: mpsc::Receiver<Result<Bytes, F>>,
-        progress: &Progress,
-    ) -> Result<(), UploadError<F>> {
-        let url = upload.finishing(&descriptor.digest);
+/// Bytes of a blob that go in one request.
+struct Part<'a> {
+    digest: Digest,
+    /// Of the whole blob.
+    size: u64,
+    from: u64,
+    length: u64,
+    supply: &'a Supply,
+}
+
+impl Part<'_> {
+    fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         // Known in advance, and said so: some registries refuse a PUT in chunks.
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
-        let activity = Arc::new(Activity::new());
-        let fault = Arc::new(Mutex::new(None));
-        let (digest, left) = (descriptor.digest, descriptor.size);
-        if left == 0 {
-            activity.finish();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.length));
+        // Without a unit, as the specification has it.
+        let range = format!("{}-{}", self.from, (self.from + self.length).saturating_sub(1));
+        if let (true, Ok(range)) = (self.length > 0 && self.length < self.size, range.parse()) {
+            headers.insert(CONTENT_RANGE, range);
         }
-        let (moving, failing) = (Arc::clone(&activity), Arc::clone(&fault));
-        let body =
-            Pieces { source: pieces, left, digest, activity: moving, fault: failing, progress: progress.clone() };
-        let body = reqwest::Body::wrap(body);
-        let headers = self.headers_for(headers, &upload.scopes).await.map_err(UploadError::Client)?;
-        let sent = self.session().write_streaming(&Method::PUT, &url, headers, body, &activity).await;
-        if let Some(fault) = fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(UploadError::Source(fault));
-        }
-        let response = sent.map_err(UploadError::Client)?;
-        if !response.status().is_success() {
-            return Err(UploadError::Client(response.into_error().await));
-        }
-        check_blob(&response, &descriptor.digest).map_err(UploadError::Client)
+        headers
     }
+}
+
+impl fmt::Debug for UploadLocation {
+    /// Without the query: the registry's state is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UploadLocation").field(&self.url.path()).finish()
+    }
+}
+
+impl From<UploadError> for ClientError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Source(error)
+            | UploadError::Passing { error, .. }
+            | UploadError::Refused(error)
+            | UploadError::NoChunks(error) => error,
+        }
+    }
+}
+
+/// `0-N` says that bytes 0 to N are there. `0-0` may also say that none is (Distribution and others write it so), and is no
+/// help.
+fn offset_after(range: &str) -> Option<u64> {
+    let last: u64 = range.trim().strip_prefix("bytes=").unwrap_or(range.trim()).strip_prefix("0-")?.parse().ok()?;
+    if last == 0 { None } else { last.checked_add(1) }
 }
 
 /// The registry's word about the blob it has now must be about the one that was meant.
@@ -224,174 +323,20 @@ fn check_blob(response: &Response, digest: &Digest) -> Result<(), ClientError> {
     check_stored(response, |algorithm| (algorithm == digest.algorithm()).then_some(*digest))
 }
 
-/// The body of an upload: pieces from whoever reads the source.
-struct Pieces<F> {
-    source: mpsc::Receiver<Result<Bytes, F>>,
-    left: u64,
-    digest: Digest,
-    activity: Arc<Activity>,
-    fault: Arc<Mutex<Option<F>>>,
-    progress: Progress,
-}
-
-/// Begins to read a source that blocks.
-fn from_disk(
-    source: impl Read + Send + 'static,
-    descriptor: &Descriptor,
-) -> mpsc::Receiver<Result<Bytes, SourceFault>> {
-    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-    let (digest, size) = (descriptor.digest, descriptor.size);
-    // Ends with its source, or as soon as the body is dropped and nobody takes the next piece.
-    tokio::task::spawn_blocking(move || {
-        if let Err(fault) = read_verified(source, &digest, size, &sender) {
-            drop(sender.blocking_send(Err(fault)));
-        }
-    });
-    pieces
-}
-
-/// Hands on what comes from another registry; its reader says that the blob has ended only when its digest was right.
-async fn feed(first: Option<Bytes>, mut source: BlobReader, sender: mpsc::Sender<Result<Bytes, ClientError>>) {
-    let mut held = first;
-    while let Some(piece) = held {
-        let (piece, next) = match source.chunk().await {
-            Ok(next) => (Ok(piece), next),
-            // Of a blob that is found wrong, the last piece is never sent.
-            Err(error) => (Err(error), None),
-        };
-        if sender.send(piece).await.is_err() {
-            // The sending is over.
-            return;
-        }
-        held = next;
-    }
-}
-
-impl<F: Send + 'static> Body for Pieces<F> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = self.get_mut();
-        match std::task::ready!(this.source.poll_recv(cx)) {
-            Some(Ok(piece)) => {
-                this.left = this.left.saturating_sub(piece.len() as u64);
-                this.activity.moved();
-                if this.left == 0 {
-                    this.activity.finish();
-                }
-                this.progress.tell(Event::BlobAdvanced { digest: this.digest, bytes: piece.len() as u64 });
-                Poll::Ready(Some(Ok(Frame::data(piece))))
-            }
-            Some(Err(fault)) => {
-                *this.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-                Poll::Ready(Some(Err(io::Error::other("the source of the upload is not what it should be"))))
-            }
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
-/// Reads exactly `size` bytes, and sends the last piece only if all of them have the digest.
-fn read_verified(
-    source: impl Read,
-    digest: &Digest,
-    size: u64,
-    sender: &mpsc::Sender<Result<Bytes, SourceFault>>,
-) -> Result<(), SourceFault> {
-    // One byte more than there should be, to see that there is none.
-    let mut source = source.take(size.saturating_add(1));
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut read = 0;
-    let mut held: Option<Bytes> = None;
-    loop {
-        let piece = read_piece(&mut source).map_err(SourceFault::Io)?;
-        if piece.is_empty() {
-            break;
-        }
-        hasher.update(&piece);
-        read += piece.len() as u64;
-        if read > size {
-            break;
-        }
-        if let Some(before) = held.replace(piece)
-            && sender.blocking_send(Ok(before)).is_err()
-        {
-            return Ok(());
-        }
-    }
-    if read != size {
-        return Err(SourceFault::Blob(BlobFault::Size { expected: size, actual: read }));
-    }
-    if hasher.finish() != *digest {
-        return Err(SourceFault::Blob(BlobFault::Damaged));
-    }
-    if let Some(last) = held {
-        // Nobody takes it when the request is over already.
-        drop(sender.blocking_send(Ok(last)));
-    }
-    Ok(())
-}
-
-fn read_piece(source: &mut impl Read) -> io::Result<Bytes> {
-    let mut piece = BytesMut::zeroed(PIECE);
-    let mut filled = 0;
-    while filled < PIECE {
-        match source.read(&mut piece[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    piece.truncate(filled);
-    Ok(piece.freeze())
-}
-
 #[cfg(test)]
 mod tests {
-    use portcullis_oci::Algorithm;
-
     use super::*;
 
-    /// What would have gone over the wire, and how it ended.
-    fn sent(source: &[u8], digest: &Digest, size: u64) -> (Vec<u8>, Result<(), SourceFault>) {
-        let (sender, mut receiver) = mpsc::channel(64);
-        let result = read_verified(source, digest, size, &sender);
-        drop(sender);
-        let mut wire = Vec::new();
-        while let Ok(Ok(piece)) = receiver.try_recv() {
-            wire.extend_from_slice(&piece);
-        }
-        (wire, result)
-    }
-
     #[test]
-    fn a_good_source_goes_out_whole() {
-        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
-            let source: Vec<u8> = (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect();
-            let digest = Digest::of(Algorithm::Sha512, &source);
-            let (wire, result) = sent(&source, &digest, size as u64);
-            assert!(result.is_ok(), "{size}");
-            assert!(wire == source, "{size}");
-        }
-    }
-
-    #[test]
-    fn of_a_bad_source_something_is_always_held_back() {
-        let source = vec![7; PIECE + 5];
-        let digest = Digest::of(Algorithm::Sha256, &source);
-        let other = Digest::of(Algorithm::Sha256, b"other");
-        for (digest, size) in
-            [(&other, source.len()), (&digest, source.len() + 1), (&digest, source.len() - 1), (&digest, 0)]
+    fn how_far_an_upload_is() {
+        for (range, offset) in
+            [("0-1", Some(2)), ("0-67108863", Some(67_108_864)), ("bytes=0-9", Some(10)), (" 0-9 ", Some(10))]
         {
-            let (wire, result) = sent(&source, digest, size as u64);
-            assert!(matches!(result, Err(SourceFault::Blob(_))), "{size}");
-            assert!(size == 0 || wire.len() < size, "{size}: {} bytes went out", wire.len());
+            assert_eq!(offset_after(range), offset, "{range}");
+        }
+        for range in ["", "0-0", "0-", "0--1", "1-9", "0-9/10", "9", "0-18446744073709551615", "0-18446744073709551616"]
+        {
+            assert_eq!(offset_after(range), None, "{range}");
         }
     }
 }

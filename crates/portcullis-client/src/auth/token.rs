@@ -99,7 +99,9 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let session = self.session_with(&bearer.realm).await?;
-        session.write(&Method::POST, &bearer.realm, headers, Bytes::from(body)).await
+        // Once: a refresh token may be good for one use.
+        let (url, nobody) = (&bearer.realm, Progress::none());
+        session.write(&Method::POST, url, &headers, Bytes::from(body), Repeat::Never, &nobody).await
     }
 }
 

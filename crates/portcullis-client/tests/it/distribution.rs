@@ -1,15 +1,18 @@
 //! Debian's `docker-registry` (CNCF Distribution 2.8 on Go's TLS) as a mutual-TLS registry: how the most used registry
 //! of all really refuses, names its uploads and answers.
 
-use portcullis_client::{ClientError, Failure, LayoutDir, Progress, Refusal, copy, pull, push};
+use portcullis_client::{
+    Client, ClientError, ClientOptions, Event, Failure, LayoutDir, Progress, Refusal, copy, pull, push,
+};
 use portcullis_oci::{ManifestReference, Reference, Tag};
 use portcullis_testkit::pki::{Authority, LeafSpec};
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
 
+use crate::breaking::BreakingWay;
 use crate::image::{Image, noise};
 use crate::served::{Served, Setting};
-use crate::site::Site;
+use crate::site::{Site, recorder};
 
 const PROGRAM: &str = "docker-registry";
 
@@ -77,6 +80,39 @@ fn an_image_is_copied_and_its_tags_are_listed() {
         let error = client.delete_manifest(&"other/app".parse().unwrap(), &by_digest).await.unwrap_err();
         assert!(matches!(&error, ClientError::Status { answer, .. } if answer.status == 405), "{error}");
         assert!(error.advice().unwrap().contains("turned off"), "{error}");
+    });
+}
+
+/// Of a request that broke off it keeps what has come, and then knows nothing of the upload under the state that it has
+/// given out (416): all of the blob is sent again, in another upload.
+#[test]
+fn an_upload_that_breaks_arrives_in_the_end() {
+    skip_unless!(Need::Program(PROGRAM));
+    run(async |registry| {
+        // In the first chunk, in a later one, and in the last request.
+        for (number, after) in [500_000, 2_500_000, 4_800_000].into_iter().enumerate() {
+            let way = BreakingWay::open(registry.host.as_str().parse().unwrap(), after).await;
+            let certs = registry.certs_of(way.host.as_str());
+            registry.pki.server_ca.write_ca(&certs);
+            registry.pki.good.write_pair(&certs, "good");
+            let options = ClientOptions { chunk: 1_000_000, ..registry.options() };
+            let client = Client::connect(&way.host, &options).await.unwrap();
+
+            let image = Image::new(&[&noise(number as u64, 5_000_000)]);
+            let layout = LayoutDir::create(&registry.dir.path().join(format!("out{number}"))).unwrap();
+            image.write(&layout);
+            layout.set_image(&image.descriptor(), None).unwrap();
+            let reference = format!("{}/team/app{number}:1", way.host).parse().unwrap();
+            let (progress, events) = recorder();
+            push(&client, &layout, None, &reference, &progress).await.unwrap();
+            assert!(way.has_broken());
+            let is_retried = |event: &Event| matches!(event, Event::Retrying { .. });
+            assert!(events.lock().unwrap().iter().any(is_retried), "{after}");
+
+            let back = LayoutDir::create(&registry.dir.path().join(format!("back{number}"))).unwrap();
+            pull(&client, &reference, &back, &Progress::none()).await.unwrap();
+            assert!(image.is_in(&back), "{after}");
+        }
     });
 }
 

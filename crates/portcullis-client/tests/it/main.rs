@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod auth;
+mod breaking;
 mod copy;
+mod delivery;
 mod distribution;
 mod download;
 mod identity;

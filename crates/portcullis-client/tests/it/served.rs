@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use portcullis_client::{Client, ClientError, Location};
+use portcullis_client::{Client, ClientError, ClientOptions, Location};
 use portcullis_oci::RegistryHost;
 use portcullis_testkit::pki::PairFiles;
 use portcullis_testkit::skip::find_program;
@@ -62,15 +62,23 @@ impl Served {
 
     /// The client's directory for it.
     pub(crate) fn certs(&self) -> PathBuf {
-        let directory = self.dir.path().join("certs.d").join(self.host.as_str());
+        self.certs_of(self.host.as_str())
+    }
+
+    pub(crate) fn certs_of(&self, host: &str) -> PathBuf {
+        let directory = self.dir.path().join("certs.d").join(host);
         fs::create_dir_all(&directory).unwrap();
         directory
     }
 
-    pub(crate) async fn connect(&self) -> Result<Client, ClientError> {
+    pub(crate) fn options(&self) -> ClientOptions {
         let mut options = options();
         options.certs.location = Location::Root(self.dir.path().join("certs.d"));
-        Client::connect(&self.host, &options).await
+        options
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Client, ClientError> {
+        Client::connect(&self.host, &self.options()).await
     }
 }
 

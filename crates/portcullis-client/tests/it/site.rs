@@ -106,7 +106,12 @@ pub(crate) fn options() -> ClientOptions {
         certs: CertsChoice::default(),
         roots: Roots::Only,
         credentials: Credentials::Anonymous,
-        retries: Retries { limit: 3, pause: Duration::from_millis(1), max_pause: Duration::from_millis(5) },
+        retries: Retries {
+            limit: 3,
+            pause: Duration::from_millis(1),
+            max_pause: Duration::from_millis(5),
+            total: Duration::from_mins(5),
+        },
         ..ClientOptions::default()
     }
 }

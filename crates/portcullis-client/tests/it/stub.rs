@@ -14,13 +14,19 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use portcullis_oci::route::{Page, UploadId, UploadStart, upload_location};
+use portcullis_oci::route::{Page, UploadId, UploadStart};
 use portcullis_oci::{Algorithm, Digest, Endpoint, Manifest, ManifestReference, RepositoryName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::tls::{self, TlsSetup};
+
+mod body;
+mod uploads;
+
+pub(crate) use body::{End, faulty, handed};
+pub(crate) use uploads::Cut;
 
 pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
 type Rule = Box<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>;
@@ -34,6 +40,7 @@ pub(crate) struct Seen {
     /// The name under which [`TlsSetup`] knows the client certificate.
     pub(crate) pair: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) content_range: Option<String>,
     pub(crate) if_range: Option<String>,
     pub(crate) authorization: Option<String>,
     /// The body of a form.
@@ -82,6 +89,8 @@ struct Content {
     blobs: HashMap<(String, Digest), Bytes>,
     manifests: HashMap<(String, String), (String, Bytes)>,
     uploads: u8,
+    /// What has come of each.
+    parts: HashMap<UploadId, Vec<u8>>,
 }
 
 pub(crate) struct Stub {
@@ -97,6 +106,7 @@ struct Shared {
     connections: Mutex<usize>,
     rules: Mutex<Vec<Rule>>,
     spelling: Mutex<Spelling>,
+    cuts: Mutex<Vec<Cut>>,
 }
 
 impl Stub {
@@ -111,6 +121,7 @@ impl Stub {
             connections: Mutex::default(),
             rules: Mutex::default(),
             spelling: Mutex::default(),
+            cuts: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
         Self { address, shared, task }
@@ -119,6 +130,11 @@ impl Stub {
     /// Earlier rules win; a request that no rule answers is treated well.
     pub(crate) fn rule(&self, rule: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
         self.shared.rules.lock().unwrap().push(Box::new(rule));
+    }
+
+    /// The next request with the method of the first cut breaks off, then the next with the second's.
+    pub(crate) fn cut(&self, cuts: Vec<Cut>) {
+        *self.shared.cuts.lock().unwrap() = cuts;
     }
 
     pub(crate) fn spell(&self, spelling: Spelling) {
@@ -206,76 +222,23 @@ pub(crate) fn never() -> Reply {
     reply
 }
 
-/// A body that promises `promised` bytes and then breaks, or just ends, or hangs after `sent`.
-pub(crate) fn faulty(status: u16, promised: Option<usize>, sent: &[u8], end: End) -> Reply {
-    let body = Faulty { sent: Some(Bytes::copy_from_slice(sent)), end, pause: None };
-    let mut reply = Response::builder().status(status).body(body.boxed()).unwrap();
-    if let Some(promised) = promised {
-        reply.headers_mut().insert("content-length", promised.into());
-    }
+#[derive(Clone)]
+struct AfterBody;
+
+/// The same, once the request's body has come whole; else an answer comes at once.
+pub(crate) fn after_body(mut reply: Reply) -> Reply {
+    reply.extensions_mut().insert(AfterBody);
     reply
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum End {
-    Break,
-    Clean,
-    Hang,
-}
+#[derive(Clone)]
+struct Broken;
 
-struct Faulty {
-    sent: Option<Bytes>,
-    end: End,
-    /// So that what was sent goes out before the break.
-    pause: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl http_body::Body for Faulty {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        use std::task::Poll;
-        match (self.sent.take(), self.end) {
-            (Some(sent), _) if !sent.is_empty() => {
-                cx.waker().wake_by_ref();
-                Poll::Ready(Some(Ok(http_body::Frame::data(sent))))
-            }
-            (_, End::Break) => {
-                let pause = || Box::pin(tokio::time::sleep(Duration::from_millis(100)));
-                std::task::ready!(self.pause.get_or_insert_with(pause).as_mut().poll(cx));
-                Poll::Ready(Some(Err(io::Error::other("told to break off"))))
-            }
-            (_, End::Clean) => Poll::Ready(None),
-            (_, End::Hang) => Poll::Pending,
-        }
-    }
-}
-
-/// What a test sends of a body, and when. `Err` breaks the connection.
-pub(crate) type Handed = tokio::sync::mpsc::UnboundedReceiver<Result<Bytes, io::Error>>;
-
-/// A body that comes as the test hands it out, of `promised` bytes.
-pub(crate) fn handed(promised: usize, body: Handed) -> Reply {
-    let reply = Response::builder().header("content-length", promised);
-    reply.body(HandedBody(body).boxed()).unwrap()
-}
-
-struct HandedBody(Handed);
-
-impl http_body::Body for HandedBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        self.0.poll_recv(cx).map(|handed| handed.map(|bytes| bytes.map(http_body::Frame::data)))
-    }
+/// The connection ends instead of an answer.
+pub(crate) fn broken() -> Reply {
+    let mut reply = reply(200, "");
+    reply.extensions_mut().insert(Broken);
+    reply
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
@@ -305,7 +268,11 @@ async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) 
     }
     let service = service_fn(move |request| {
         let (shared, pair) = (Arc::clone(&shared), pair.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, pair, request).await) }
+        async move {
+            let reply = answer(&shared, pair, request).await;
+            // hyper ends the connection, in HTTP/2 the stream.
+            if reply.extensions().get::<Broken>().is_some() { Err(io::Error::other("cut")) } else { Ok(reply) }
+        }
     });
     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     // A connection that breaks is what some of the tests ask for.
@@ -316,11 +283,12 @@ async fn answer(shared: &Shared, pair: Option<String>, request: Request<Incoming
     let target = request.uri().path_and_query().unwrap().to_string();
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (range, if_range, authorization) = (header("range"), header("if-range"), header("authorization"));
+    let content_range = header("content-range");
     let is_form = header("content-type").is_some_and(|value| value == "application/x-www-form-urlencoded");
     let (method, version) = (request.method().clone(), request.version());
     let path = request.uri().path().to_owned();
     let query = request.uri().query().map(str::to_owned);
-    let mut seen = Seen { method, target, pair, range, if_range, authorization, form: None, version };
+    let mut seen = Seen { method, target, pair, range, content_range, if_range, authorization, form: None, version };
     let request = if is_form {
         seen.form = Some(String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap());
         None
@@ -333,8 +301,12 @@ async fn answer(shared: &Shared, pair: Option<String>, request: Request<Incoming
         if reply.extensions().get::<Never>().is_some() {
             std::future::pending::<()>().await;
         }
-        if let Some(request) = request {
-            tokio::spawn(linger(request.into_body()));
+        match request {
+            Some(request) if reply.extensions().get::<AfterBody>().is_some() => {
+                drop(request.into_body().collect().await);
+            }
+            Some(request) => drop(tokio::spawn(linger(request.into_body()))),
+            None => {}
         }
         return reply;
     }
@@ -356,8 +328,11 @@ async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Reques
     let host = request.headers().get("host").map(|value| value.to_str().unwrap().to_owned());
     let authority = request.uri().authority().map(ToString::to_string).or(host).unwrap_or_default();
     let media_type = request.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
-    let Ok(body) = request.into_body().collect().await else { return reply(400, "cut") };
-    let body = body.to_bytes();
+    let cut = uploads::next_cut(shared, &seen.method);
+    let Some(body) = uploads::body(request.into_body(), cut.as_ref()).await else { return reply(400, "cut") };
+    if let Some(cut) = cut {
+        return uploads::cut_off(shared, &endpoint, &body, &cut);
+    }
     let mut content = shared.content.lock().unwrap();
     match endpoint {
         Endpoint::Base => reply(200, "{}"),
@@ -383,19 +358,12 @@ async fn serve(shared: &Shared, seen: &Seen, endpoint: Endpoint, request: Reques
             content.blobs.insert((repository.to_string(), digest), bytes);
             reply(201, "")
         }
-        Endpoint::StartUpload { repository, .. } => {
-            content.uploads += 1;
-            let path = upload_location(&repository, &UploadId::from_bytes([content.uploads; 16]));
-            started(&shared.spelling.lock().unwrap(), &authority, &path)
-        }
-        Endpoint::FinishUpload { repository, digest, .. } => {
-            let stateful = matches!(*shared.spelling.lock().unwrap(), Spelling::RelativeWithState);
-            if Digest::of(digest.algorithm(), &body) != digest || (stateful && !seen.target.contains("_state=a%3D%2Fb"))
-            {
-                return reply(400, r#"{"errors":[{"code":"DIGEST_INVALID","message":"not what it says"}]}"#);
-            }
-            content.blobs.insert((repository.to_string(), digest), body);
-            reply(201, "")
+        Endpoint::StartUpload { .. }
+        | Endpoint::UploadStatus { .. }
+        | Endpoint::AppendUpload { .. }
+        | Endpoint::FinishUpload { .. } => {
+            let spelling = shared.spelling.lock().unwrap().clone();
+            uploads::Uploads { content: &mut content, spelling, authority }.serve(seen, endpoint, &body)
         }
         Endpoint::CancelUpload { .. } => reply(204, ""),
         Endpoint::ListTags { repository, page } => list_tags(&content, &repository, &page),
@@ -468,15 +436,4 @@ fn blob(seen: &Seen, bytes: &Bytes) -> Reply {
         }
         _ => reply(200, bytes.clone()),
     }
-}
-
-fn started(spelling: &Spelling, authority: &str, path: &str) -> Reply {
-    let location = match spelling {
-        Spelling::Relative => path.to_owned(),
-        Spelling::RelativeWithState => format!("{path}?_state=a%3D%2Fb"),
-        Spelling::Absolute => format!("https://{authority}{path}"),
-        Spelling::Origin(origin) => format!("{origin}{path}"),
-        Spelling::Missing => return reply(202, ""),
-    };
-    with(reply(202, ""), "location", &location)
 }

@@ -1,6 +1,8 @@
 //! Push: the order of things, the spellings of `Location`, and what must never be sent or sent twice.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use portcullis_client::{
     BlobFault, Client, ClientError, Event, LayoutDir, Progress, ProtocolFault, Pushed, pull, push,
@@ -146,20 +148,52 @@ async fn an_upload_without_a_place() {
 }
 
 #[tokio::test]
-async fn writes_are_never_repeated() {
+async fn a_write_is_repeated_a_bounded_number_of_times() {
     for (method, part) in [("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/")] {
-        for status in [429, 500, 503] {
+        for (status, failures, requests) in [(429, 3, 4), (500, 2, 3), (503, 9, 4), (507, 9, 1), (403, 9, 1)] {
             let site = Site::good().await;
-            site.stub
-                .rule(move |seen| (seen.method == method && seen.target.contains(part)).then(|| reply(status, "")));
+            let count = AtomicUsize::new(0);
+            site.stub.rule(move |seen| {
+                let is_it = seen.method == method && seen.target.contains(part);
+                (is_it && count.fetch_add(1, Ordering::Relaxed) < failures).then(|| reply(status, ""))
+            });
             let layout = layout_with(&site, &Image::new(&[]));
-            let error = push_app(&site, &layout).await.unwrap_err();
-            assert!(matches!(&error, ClientError::Status { answer, .. } if answer.status == status), "{error}");
+            let pushed = push_app(&site, &layout).await;
+            let works = requests > failures;
+            assert_eq!(pushed.is_ok(), works, "{method} {part} {status}: {pushed:?}");
+            if let Err(error) = pushed {
+                assert!(matches!(&error, ClientError::Status { answer, .. } if answer.status == status), "{error}");
+            }
             let lines = site.stub.lines();
             let sent = lines.iter().filter(|line| line.starts_with(method) && line.contains(part)).count();
-            assert_eq!(sent, 1, "{lines:?}");
-            assert!(site.stub.manifest("team/app", "1").is_none());
+            // The manifest is put under its digest first, and then under the tag.
+            let expected = if works && part == "/manifests/" { requests + 1 } else { requests };
+            assert_eq!(sent, expected, "{status}: {lines:?}");
+            assert_eq!(site.stub.manifest("team/app", "1").is_some(), works);
         }
+    }
+}
+
+/// It says when, and the pause that would have been taken otherwise is not.
+#[tokio::test]
+async fn a_registry_says_when_a_write_may_come_again() {
+    for (method, part) in [("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/")] {
+        let site = Site::good().await;
+        let count = AtomicUsize::new(0);
+        site.stub.rule(move |seen| {
+            let is_it = seen.method == method && seen.target.contains(part);
+            let is_first = is_it && count.fetch_add(1, Ordering::Relaxed) == 0;
+            is_first.then(|| with(reply(429, ""), "retry-after", "0"))
+        });
+        let layout = layout_with(&site, &Image::new(&[]));
+        let (client, (progress, events)) = (site.client().await, recorder());
+        push(&client, &layout, None, &site.reference("team/app:1"), &progress).await.unwrap();
+        let events = events.lock().unwrap();
+        let pauses: Vec<_> = events
+            .iter()
+            .filter_map(|event| if let Event::Retrying { pause, .. } = event { Some(*pause) } else { None })
+            .collect();
+        assert_eq!(pauses, [Duration::ZERO], "{method} {part}");
     }
 }
 

@@ -14,7 +14,12 @@ use crate::gateway::{Gateway, Listener, Openness, Place, Registry, Rules};
 use crate::{output, signals};
 
 /// Whoever asked waits, and has patience of its own: one repetition, soon.
-const RETRIES: Retries = Retries { limit: 1, pause: Duration::from_millis(200), max_pause: Duration::from_secs(2) };
+const RETRIES: Retries = Retries {
+    limit: 1,
+    pause: Duration::from_millis(200),
+    max_pause: Duration::from_secs(2),
+    total: Duration::from_secs(10),
+};
 
 pub(crate) fn run(args: &GatewayArgs) -> anyhow::Result<()> {
     let open = Openness { any_user: args.any_user, beyond_loopback: args.i_know };

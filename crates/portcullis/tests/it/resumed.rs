@@ -1,4 +1,5 @@
-//! Pulls whose process is killed in the middle: the next one asks only for what is missing.
+//! Pulls whose process is killed in the middle: the next one asks only for what is missing. Pushes whose connection breaks:
+//! they go on from what the registry has acknowledged.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,30 +29,40 @@ const SLOW: u16 = 5600;
 
 const WORDS: [&str; 5] = ["pull", "registry.test:5600/demo/app:1", "--to", "oci:out", "--json"];
 
-/// A way to the registry that lets so many bytes of its answers through, and then no more; TLS goes through as it is.
+/// A way to the registry that lets so many bytes of its answers through, and then no more, or breaks once so many have come
+/// the other way; TLS goes through as it is.
 struct SlowWay {
     listener: TcpListener,
     left: Arc<AtomicU64>,
+    until_break: Arc<AtomicU64>,
 }
 
 impl SlowWay {
     fn open(machine: &Machine) -> Self {
-        let left = Arc::new(AtomicU64::new(0));
-        let shared = Arc::clone(&left);
+        let (left, until_break) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(u64::MAX)));
+        let shared = (Arc::clone(&left), Arc::clone(&until_break));
         let open = || {
             machine.enter_network();
             let listener = TcpListener::bind((ADDRESS, SLOW)).unwrap();
             let accepting = listener.try_clone().unwrap();
             // In the network of the thread that starts it.
-            thread::spawn(move || accept(&accepting, &shared));
+            thread::spawn(move || accept(&accepting, &shared.0, &shared.1));
             listener
         };
         let listener = thread::scope(|scope| scope.spawn(open).join().unwrap());
-        Self { listener, left }
+        Self { listener, left, until_break }
     }
 
     fn let_through(&self, bytes: u64) {
         self.left.store(bytes, Ordering::Relaxed);
+    }
+
+    fn break_after(&self, bytes: u64) {
+        self.until_break.store(bytes, Ordering::Relaxed);
+    }
+
+    fn has_broken(&self) -> bool {
+        self.until_break.load(Ordering::Relaxed) == u64::MAX
     }
 }
 
@@ -62,19 +73,38 @@ impl Drop for SlowWay {
     }
 }
 
-fn accept(listener: &TcpListener, left: &Arc<AtomicU64>) {
+fn accept(listener: &TcpListener, left: &Arc<AtomicU64>, until_break: &Arc<AtomicU64>) {
     while let Ok((client, _)) = listener.accept() {
         let server = TcpStream::connect((ADDRESS, 5443)).unwrap();
-        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let (from, to, until_break) =
+            (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(until_break));
         thread::spawn(move || {
-            let _ended = std::io::copy(&mut from, &mut to);
-            to.shutdown(Shutdown::Both)
+            ask(&from, &to, &until_break);
+            (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both))
         });
         let left = Arc::clone(left);
         thread::spawn(move || {
             answer(&server, &client, &left);
             client.shutdown(Shutdown::Both)
         });
+    }
+}
+
+fn ask(mut client: &TcpStream, mut server: &TcpStream, until_break: &AtomicU64) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = client.read(&mut piece) {
+        let left = until_break.load(Ordering::Relaxed);
+        if left < u64::MAX {
+            if left <= count as u64 {
+                // Once.
+                until_break.store(u64::MAX, Ordering::Relaxed);
+                return;
+            }
+            until_break.store(left - count as u64, Ordering::Relaxed);
+        }
+        if server.write_all(&piece[..count]).is_err() {
+            return;
+        }
     }
 }
 
@@ -194,4 +224,32 @@ fn a_part_that_was_damaged_meanwhile_is_fetched_again() {
     case.is_logged(200, case.size());
     case.assert_whole();
     assert!(!read_lossy(&machine.dir().join("out/index.json")).is_empty());
+}
+
+/// A blob of more than 64 MiB goes in chunks, and what a chunk's answer has acknowledged is not sent again.
+#[test]
+fn a_push_that_breaks_goes_on_after_the_last_chunk() {
+    const CHUNK: u64 = 64 * 1024 * 1024;
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let registry = Registry::up(&machine);
+    registry.fill_certs(&machine.docker_certs(&format!("{HOST}:{SLOW}")), &registry.new_client("ci-7"));
+    let image = Image::new(8, &[100_000_000]);
+    let size = image.layers[0].bytes.len() as u64;
+    image.write_layout(&machine.dir().join("layout"), "v1");
+    let way = SlowWay::open(&machine);
+    way.break_after(CHUNK + 10_000_000);
+
+    let reference = format!("{HOST}:{SLOW}/demo/app:1");
+    let pushed = machine.run(PORTCULLIS, &["push", "oci:layout", &reference, "--json"]).ok();
+    assert!(way.has_broken());
+    let digest = image.layers[0].digest.to_string();
+    let resumed = |line: &&str| line.contains(&digest) && line.contains(r#""state":"resumed""#);
+    let resumed: Vec<&str> = pushed.stdout.lines().filter(resumed).collect();
+    assert!(matches!(resumed[..], [line] if line.contains(&format!(r#""moved":{CHUNK},"#))), "{pushed}");
+    registry.log_line(&["method=PUT", "/blobs/uploads/", "status=201", &format!("received={} ", size - CHUNK)]);
+
+    machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out"]).ok();
+    let pulled = fs::read(machine.dir().join("out/blobs/sha256").join(image.layers[0].digest.hex())).unwrap();
+    assert!(pulled == image.layers[0].bytes);
 }
