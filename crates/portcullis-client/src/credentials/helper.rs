@@ -1,6 +1,7 @@
 //! Credential helpers (docker/docker-credential-helpers): a program `docker-credential-NAME` that is asked over its
 //! standard input. Run without a shell, with a deadline, and its output is bounded. Must not know auth files.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub enum HelperFault {
     /// It says why it failed.
     #[error("failed: {}", Visible(message))]
     Failed {
-        /// Its first words.
+        /// Its first words; how it ended, where it has none.
         message: String,
     },
     /// Its answer is no credential. What it wrote may hold a secret, so it is not shown.
@@ -113,15 +114,22 @@ impl Helper {
     }
 
     async fn run(&self, action: &str, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, HelperFault> {
-        match timeout(DEADLINE, exchange(&self.program(), action, input)).await {
-            Ok(result) => result,
-            // The child was dropped, which ends it.
-            Err(_) => Err(HelperFault::Slow { seconds: DEADLINE.as_secs() }),
-        }
+        within(DEADLINE, exchange(self.program().as_ref(), action, input)).await
     }
 }
 
-async fn exchange(program: &str, action: &str, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, HelperFault> {
+async fn within<T>(
+    deadline: Duration,
+    exchange: impl Future<Output = Result<T, HelperFault>>,
+) -> Result<T, HelperFault> {
+    match timeout(deadline, exchange).await {
+        Ok(result) => result,
+        // The child was dropped, which ends it.
+        Err(_) => Err(HelperFault::Slow { seconds: deadline.as_secs() }),
+    }
+}
+
+async fn exchange(program: &OsStr, action: &str, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, HelperFault> {
     let start = |error: std::io::Error| HelperFault::Start { reason: error.to_string() };
     let mut child = Command::new(program)
         .arg(action)
@@ -146,11 +154,12 @@ async fn exchange(program: &str, action: &str, input: &[u8]) -> Result<Zeroizing
     if output.len() > MAX_OUTPUT {
         return Err(HelperFault::TooLong { limit: MAX_OUTPUT });
     }
-    if child.wait().await.map_err(start)?.success() {
+    let status = child.wait().await.map_err(start)?;
+    if status.success() {
         return Ok(output);
     }
-    let message = String::from_utf8_lossy(&output).trim().chars().take(200).collect();
-    Err(HelperFault::Failed { message })
+    let message: String = String::from_utf8_lossy(&output).trim().chars().take(200).collect();
+    Err(HelperFault::Failed { message: if message.is_empty() { status.to_string() } else { message } })
 }
 
 fn fault(name: &str, fault: HelperFault) -> ClientError {
@@ -159,6 +168,11 @@ fn fault(name: &str, fault: HelperFault) -> ClientError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
     use super::*;
 
     #[test]
@@ -169,5 +183,69 @@ mod tests {
         for name in ["", "../../bin/sh", "a/b", "a b", "a;b", "é", &"x".repeat(65)] {
             assert!(Helper::new(name).is_err(), "{name}");
         }
+    }
+
+    /// Asks a shell script: its text is the action, which is the shell's first argument. The deadline is one that a slow
+    /// machine meets, but for those that never end.
+    async fn ask(script: &Path, input: &[u8], deadline: Duration) -> Result<Vec<u8>, HelperFault> {
+        let script = script.to_str().unwrap();
+        within(deadline, exchange("/bin/sh".as_ref(), script, input)).await.map(|output| output.to_vec())
+    }
+
+    async fn answer(text: &str, input: &[u8]) -> Result<Vec<u8>, HelperFault> {
+        let dir = TempDir::new().unwrap();
+        let script = dir.path().join("script");
+        fs::write(&script, text).unwrap();
+        ask(&script, input, DEADLINE).await
+    }
+
+    /// Whether the program is gone; a zombie's is.
+    fn is_gone(pid: &str) -> bool {
+        fs::read_link(format!("/proc/{pid}/exe")).is_err()
+    }
+
+    /// One reads what it is told and then hangs, one does not even read, and is told more than a pipe holds.
+    #[tokio::test]
+    async fn one_that_hangs_is_ended() {
+        let dir = TempDir::new().unwrap();
+        let (script, pid) = (dir.path().join("script"), dir.path().join("pid"));
+        for (text, input) in [
+            ("cat >/dev/null; exec sleep 1000", b"registry.test".to_vec()),
+            ("exec sleep 1000", vec![b'x'; 1 << 20]),
+        ] {
+            fs::write(&script, format!("echo $$ > {}; {text}\n", pid.display())).unwrap();
+            // Long enough for it to have begun; when it has not, it is asked again.
+            let mut deadline = Duration::from_secs(1);
+            let pid = loop {
+                drop(fs::remove_file(&pid));
+                assert_eq!(ask(&script, &input, deadline).await, Err(HelperFault::Slow { seconds: deadline.as_secs() }));
+                match fs::read_to_string(&pid) {
+                    Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
+                    _ => deadline *= 2,
+                }
+                assert!(deadline < DEADLINE, "it never begins");
+            };
+            while !is_gone(&pid) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_it_writes_is_bounded() {
+        assert_eq!(answer("exec yes", b"").await, Err(HelperFault::TooLong { limit: MAX_OUTPUT }));
+        let exactly = |count: usize| format!("cat >/dev/null; head -c {count} /dev/zero");
+        assert_eq!(answer(&exactly(MAX_OUTPUT), b"x").await.map(|output| output.len()), Ok(MAX_OUTPUT));
+        assert_eq!(answer(&exactly(MAX_OUTPUT + 1), b"x").await, Err(HelperFault::TooLong { limit: MAX_OUTPUT }));
+    }
+
+    #[tokio::test]
+    async fn how_it_failed_is_told() {
+        let failed = |message: &str| Err(HelperFault::Failed { message: message.to_owned() });
+        assert_eq!(answer("echo the keychain is locked; exit 3", b"x").await, failed("the keychain is locked"));
+        assert_eq!(answer("exit 3", b"x").await, failed("exit status: 3"));
+        assert_eq!(answer("kill -9 $$", b"x").await, failed("signal: 9 (SIGKILL)"));
+        // One that does not read what it is told, more than a pipe holds, and is content.
+        assert_eq!(answer("echo yes", &vec![b'x'; 1 << 20]).await, Ok(b"yes\n".to_vec()));
     }
 }
