@@ -97,7 +97,8 @@ impl Answer {
         self.errors.iter().any(|complaint| complaint.code == code.as_str())
     }
 
-    fn wants_login(&self) -> bool {
+    /// Whether it asks for what `portcullis login` keeps.
+    pub fn wants_login(&self) -> bool {
         self.challenges.iter().any(|scheme| ["bearer", "basic"].contains(&scheme.to_ascii_lowercase().as_str()))
     }
 }

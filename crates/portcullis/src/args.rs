@@ -136,6 +136,20 @@ mod tests {
         assert_eq!((target.certs_dir, target.cert_dir), (Some("/certs".into()), None));
     }
 
+    /// A command that is printed reaches the registry in the same way.
+    #[test]
+    fn how_a_registry_is_reached_is_typed_again() {
+        for options in [
+            vec![],
+            vec!["--engine", "podman", "--certs-dir", "/certs", "--authfile", "a.json", "--roots", "only"],
+            vec!["--cert-dir", "certs dir", "--plain-http"],
+        ] {
+            let words = ["portcullis", "tags", "a.test/x"].into_iter().chain(options.iter().copied());
+            let Command::Tags(args) = Args::try_parse_from(words).unwrap().command else { panic!("not tags") };
+            assert_eq!(args.client.words(), options);
+        }
+    }
+
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();

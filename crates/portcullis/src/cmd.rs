@@ -28,6 +28,7 @@ pub(crate) mod trust;
 pub(crate) mod uninstall;
 pub(crate) mod up;
 
+mod advice;
 mod ask;
 mod lint;
 mod renew;
@@ -37,7 +38,8 @@ mod system_trust;
 mod transfer;
 mod unit;
 
-pub(crate) use transfer::Audience;
+pub(crate) use advice::Asked;
+pub(crate) use transfer::{Audience, aside};
 
 use time::OffsetDateTime;
 use time::macros::format_description;

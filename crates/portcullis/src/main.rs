@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Args, Command};
+use crate::cmd::Asked;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -24,9 +25,11 @@ fn main() -> ExitCode {
         Err(error) => return output::usage(error),
     };
     portcullis_tls::install_default_provider();
+    let asked = Asked::by(&args.command);
     match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = asked.advise(error);
             output::error(&error);
             exit::code_of(&error)
         }

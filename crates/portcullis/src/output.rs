@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -44,6 +45,7 @@ const MAX_WIDTH: usize = 100;
 
 /// A line of the result.
 pub(crate) fn line(text: &str) {
+    bottom().show(&[], "");
     // Whoever closed the pipe has read enough.
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -98,9 +100,11 @@ pub(crate) fn json_line(value: &serde_json::Value) {
     line(&value.to_string());
 }
 
-/// Something worth knowing beside the result.
+/// Something worth knowing beside the result. What is drawn stays below it.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let mut bottom = bottom();
+    let lines = bottom.lines.clone();
+    bottom.show(&lines, &format!("{text}\n"));
 }
 
 /// A warning: the command goes on.
@@ -144,59 +148,82 @@ pub(crate) fn draws() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// Several lines at the bottom of the terminal that are drawn again and again, below lines that stay.
+/// Several lines at the bottom of the terminal that are drawn again and again, below lines that stay. One at a time.
 #[derive(Debug)]
 pub(crate) struct Board {
-    columns: usize,
-    /// How many lines are drawn.
-    lines: usize,
     last: Option<Instant>,
 }
 
 impl Board {
     pub(crate) fn new() -> Self {
-        let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
-        // One column stays free: a line that fills the last one is wrapped by some terminals.
-        Self { columns: if columns == 0 { MAX_WIDTH } else { columns - 1 }, lines: 0, last: None }
+        Self { last: None }
     }
 
-    /// A line that stays.
+    /// A line that stays, above what is drawn.
     pub(crate) fn say(&mut self, text: &str) {
-        let _ = writeln!(io::stderr(), "{}{text}", self.erased());
+        note(text);
         self.last = None;
     }
 
-    /// Draws at most ten times a second; lines no longer than the terminal is wide.
+    /// Draws at most ten times a second; lines no longer than the terminal is wide, and not more than fit on it.
     pub(crate) fn draw(&mut self, lines: impl FnOnce(usize) -> Vec<String>) {
         const PAUSE: Duration = Duration::from_millis(100);
         if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
             return;
         }
-        let lines = lines(self.columns);
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let erased = self.erased();
-        let _ = write!(io::stderr(), "{erased}{text}");
-        (self.lines, self.last) = (lines.len(), Some(Instant::now()));
-    }
-
-    /// What takes the drawn lines away: up, and all below (ECMA-48, CUU and ED).
-    fn erased(&mut self) -> String {
-        match std::mem::take(&mut self.lines) {
-            0 => String::new(),
-            lines => format!("\x1b[{lines}A\r\x1b[J"),
-        }
+        self.last = Some(Instant::now());
+        let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+        let (columns, rows) = size.map_or((0, 0), |size| (size.ws_col.into(), size.ws_row.into()));
+        // One column stays free: a line that fills the last one is wrapped by some terminals.
+        let mut lines = lines(if columns == 0 { MAX_WIDTH } else { columns - 1 });
+        // What has left the screen at its upper end cannot be taken away. The last line says most.
+        let fitting = if rows == 0 { lines.len() } else { (rows - 1).min(lines.len()) };
+        lines.drain(..lines.len() - fitting);
+        bottom().show(&lines, "");
     }
 }
 
 impl Drop for Board {
     fn drop(&mut self) {
-        let erased = self.erased();
-        let _ = write!(io::stderr(), "{erased}");
+        bottom().show(&[], "");
+    }
+}
+
+/// What is drawn at the bottom of the terminal.
+#[derive(Debug)]
+struct Bottom {
+    lines: Vec<String>,
+    is_closed: bool,
+}
+
+/// Whoever prints looks here first, from any thread.
+fn bottom() -> MutexGuard<'static, Bottom> {
+    static BOTTOM: Mutex<Bottom> = Mutex::new(Bottom { lines: Vec::new(), is_closed: false });
+    // It is whole after every step.
+    BOTTOM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bottom {
+    /// Takes away what is drawn (up, and all below: ECMA-48, CUU and ED), writes what stays, then draws; in one go.
+    fn show(&mut self, lines: &[String], text: &str) {
+        let erased = match self.lines.len() {
+            0 => String::new(),
+            drawn => format!("\x1b[{drawn}A\r\x1b[J"),
+        };
+        self.lines = if self.is_closed { Vec::new() } else { lines.to_vec() };
+        let drawn: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
+        let _ = io::stderr().write_all(format!("{erased}{text}{drawn}").as_bytes());
     }
 }
 
 /// What ended the command, with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
+    {
+        let mut bottom = bottom();
+        // A thread that could not be waited for may still have something to draw.
+        bottom.is_closed = true;
+        bottom.show(&[], "");
+    }
     note(&format!("portcullis: {error}"));
     let mut said = error.to_string();
     // The client says in its own words what the libraries below say in many.
@@ -214,8 +241,25 @@ pub(crate) fn error(error: &anyhow::Error) {
     }
 }
 
+/// An error, with what to type against it: known where more is known than the error says.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+struct WithFix {
+    said: String,
+    fix: String,
+}
+
+/// The same error, which is told with this command, or with what else to do.
+pub(crate) fn with_fix(error: anyhow::Error, fix: &impl ToString) -> anyhow::Error {
+    let (said, fix) = (error.to_string(), fix.to_string());
+    error.context(WithFix { said, fix })
+}
+
 /// What to type, where the error knows it and does not say so in its own text.
 fn fixes(error: &anyhow::Error) -> Vec<String> {
+    if let Some(WithFix { fix, .. }) = error.downcast_ref() {
+        return vec![fix.clone()];
+    }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::CertsDir { findings, .. }) => {
             let fatal = findings.iter().filter(|finding| finding.severity == Severity::Fatal);

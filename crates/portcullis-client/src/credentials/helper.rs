@@ -209,16 +209,18 @@ mod tests {
     async fn one_that_hangs_is_ended() {
         let dir = TempDir::new().unwrap();
         let (script, pid) = (dir.path().join("script"), dir.path().join("pid"));
-        for (text, input) in [
-            ("cat >/dev/null; exec sleep 1000", b"registry.test".to_vec()),
-            ("exec sleep 1000", vec![b'x'; 1 << 20]),
-        ] {
+        for (text, input) in
+            [("cat >/dev/null; exec sleep 1000", b"registry.test".to_vec()), ("exec sleep 1000", vec![b'x'; 1 << 20])]
+        {
             fs::write(&script, format!("echo $$ > {}; {text}\n", pid.display())).unwrap();
             // Long enough for it to have begun; when it has not, it is asked again.
             let mut deadline = Duration::from_secs(1);
             let pid = loop {
                 drop(fs::remove_file(&pid));
-                assert_eq!(ask(&script, &input, deadline).await, Err(HelperFault::Slow { seconds: deadline.as_secs() }));
+                assert_eq!(
+                    ask(&script, &input, deadline).await,
+                    Err(HelperFault::Slow { seconds: deadline.as_secs() })
+                );
                 match fs::read_to_string(&pid) {
                     Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
                     _ => deadline *= 2,

@@ -1,10 +1,12 @@
 //! Words of the commands that are a registry's client.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use portcullis_certs::ShellCommand;
 use portcullis_client::{ArchiveName, ClientError, LayoutName, PARALLEL, Platforms, Referrers, TransferOptions};
 use portcullis_oci::{PlatformChoice, Reference, RegistryHost, Tag};
 
@@ -244,6 +246,33 @@ pub(crate) struct ClientArgs {
     /// Print nothing but the result
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+impl ClientArgs {
+    /// What stands for them in a command that reaches the registry in the same way.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
+        if self.engine != ProfileWord::DockerDocs {
+            option("--engine", word(self.engine));
+        }
+        let paths = [("--certs-dir", &self.certs_dir), ("--cert-dir", &self.cert_dir), ("--authfile", &self.authfile)];
+        for (name, path) in paths {
+            path.iter().for_each(|path| option(name, ShellCommand::operand(path)));
+        }
+        if self.roots != RootsWord::Merge {
+            option("--roots", word(self.roots));
+        }
+        if self.plain_http {
+            words.push("--plain-http".into());
+        }
+        words
+    }
+}
+
+/// A value as it is typed.
+fn word(value: impl ValueEnum) -> OsString {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default().into()
 }
 
 /// `--engine` of client commands

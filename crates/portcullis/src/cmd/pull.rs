@@ -32,8 +32,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
         let target = target(&args.to)?;
         let pulled = pull_image(&client, &args.reference, &target, &options, &audience.progress()).await?;
         if let ImageTarget::Archive { file: ArchiveFile::Unnamed(archive), .. } = target {
-            // On a thread of its own, so that a signal ends it also where nobody reads.
-            tokio::task::spawn_blocking(move || output::archive(&archive)).await??;
+            transfer::aside(move || output::archive(&archive)).await?;
             output::note(&pulled.image.digest.to_string());
             return Ok(());
         }

@@ -14,6 +14,7 @@ use portcullis_oci::{Descriptor, Digest, Reference, RegistryHost, RepositoryName
 use portcullis_tls::Roots;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 pub(crate) use progress::Audience;
 
@@ -62,6 +63,17 @@ pub(crate) fn run_resumable<T>(
     // Temporary files are removed by the threads that write them, once nobody sends them more.
     runtime.shutdown_timeout(PUT_AWAY);
     ended
+}
+
+/// Runs what may wait for ever for whoever is at the other end of a terminal or a pipe, on a thread that no signal waits
+/// for.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (sender, done) = oneshot::channel();
+    std::thread::Builder::new().name("aside".to_owned()).spawn(move || drop(sender.send(work())))?;
+    // It ends without a word only by a panic, which was printed.
+    done.await?
 }
 
 /// The transfer was dropped, and with it all tasks were told to end: they do so when they are polled. Connections that say

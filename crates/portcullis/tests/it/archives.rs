@@ -1,15 +1,18 @@
 //! Archives: those that we write are loaded by dockerd, podman and skopeo, and those that they write are pushed by us.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 
 use portcullis_testkit::image::{Flavor, Image};
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::dockerd::{DOCKER, DOCKERD, Dockerd};
 use crate::netns::{IP, Machine, NSENTER};
 use crate::peers::{PODMAN, SKOPEO};
-use crate::process::Ran;
+use crate::process::{DEADLINE, Ran, Running, eventually, read_lossy};
 use crate::registry::{PORTCULLIS, Registry};
 
 /// Gives a program a terminal.
@@ -176,6 +179,36 @@ fn a_pipe_that_breaks_is_told() {
         run(&format!("TMPDIR=small {pull}")).exits(1).says("cannot keep the archive in a temporary file in small");
     assert!(full.stdout.is_empty(), "nothing is handed on that is not whole");
     run(&format!("TMPDIR=small {push} < d.tar")).exits(1).says("No space left").says("TMPDIR=DIR");
+}
+
+/// While it waits for somebody else's bytes, and while nobody takes its own.
+#[test]
+fn a_signal_ends_what_waits_at_a_pipe() {
+    skip_unless!(IP, NSENTER, Need::Namespaces);
+    let machine = Machine::new();
+    let (registry, _) = with_images(&machine);
+    let (mut there, mut here) = std::io::pipe().unwrap();
+    let mut command = machine.command(PORTCULLIS);
+    command.args(["push", "docker-archive:-", &registry.reference("back/app:1")]).stdin(there.try_clone().unwrap());
+    let push = Running::start(command, &machine.logs());
+    // More than a pipe holds: when it is taken, it reads.
+    here.write_all(&[0; 1 << 20]).unwrap();
+    push.signal(Signal::INT);
+    push.wait(DEADLINE).exits(130).says("interrupted: the tag is what it was");
+
+    (there, here) = std::io::pipe().unwrap();
+    let mut command = machine.command(PORTCULLIS);
+    command.args(["pull", &registry.reference("demo/oci:1"), "--to", "docker-archive:-"]);
+    let said = machine.dir().join("said");
+    command.stdin(Stdio::null()).stdout(here).stderr(fs::File::create(&said).unwrap());
+    let mut pull = command.spawn().unwrap();
+    drop(command);
+    // It has begun to write, and this is less than all.
+    there.read_exact(&mut [0; 1000]).unwrap();
+    kill_process(Pid::from_child(&pull), Signal::INT).unwrap();
+    assert!(eventually(DEADLINE, || pull.try_wait().unwrap().is_some()), "{}", read_lossy(&said));
+    assert_eq!(pull.wait().unwrap().code(), Some(130));
+    assert!(read_lossy(&said).contains("interrupted: "), "{}", read_lossy(&said));
 }
 
 #[test]

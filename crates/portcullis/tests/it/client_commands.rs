@@ -60,8 +60,15 @@ fn what_there_is_and_what_is_in_it() {
         assert!(shown.stderr.contains(&format!("{digest} {media_type}")), "{shown}");
     }
 
-    tags(&machine, &registry.reference("demo/none")).exits(1).says("NAME_UNKNOWN").says("fix: ");
-    machine.run(PORTCULLIS, &["manifest", &format!("{repository}:9")]).exits(1).says("manifests/9").says("fix: ");
+    tags(&machine, &registry.reference("demo/none"))
+        .exits(1)
+        .says("NAME_UNKNOWN")
+        .says("fix: portcullis catalog registry.test:5443\n");
+    machine
+        .run(PORTCULLIS, &["manifest", &format!("{repository}:9")])
+        .exits(1)
+        .says("manifests/9")
+        .says(&format!("fix: portcullis tags {repository}\n"));
     tags(&machine, &format!("{repository}:1")).exits(2).says(&repository);
     tags(&machine, "demo/app").exits(2).says("does not name a registry");
 }

@@ -15,6 +15,7 @@ mod netns;
 mod peers;
 mod process;
 mod registry;
+mod terminal;
 
 mod archives;
 mod attacks;
@@ -38,6 +39,7 @@ mod hints;
 mod kill9;
 mod kill9_rounds;
 mod large_images;
+mod login;
 mod missing_key;
 mod own_ca;
 mod policy_check;
