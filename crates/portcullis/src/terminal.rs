@@ -23,6 +23,7 @@ enum NoAnswer {
 }
 
 /// Whether the terminal shows what is typed.
+#[derive(Clone, Copy)]
 enum Typed {
     Shown,
     Hidden,

@@ -254,14 +254,16 @@ impl ClientArgs {
         let mut words = Vec::new();
         let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
         if self.engine != ProfileWord::DockerDocs {
-            option("--engine", word(self.engine));
+            option("--engine", word(&self.engine));
         }
         let paths = [("--certs-dir", &self.certs_dir), ("--cert-dir", &self.cert_dir), ("--authfile", &self.authfile)];
         for (name, path) in paths {
-            path.iter().for_each(|path| option(name, ShellCommand::operand(path)));
+            if let Some(path) = path {
+                option(name, ShellCommand::operand(path));
+            }
         }
         if self.roots != RootsWord::Merge {
-            option("--roots", word(self.roots));
+            option("--roots", word(&self.roots));
         }
         if self.plain_http {
             words.push("--plain-http".into());
@@ -271,7 +273,7 @@ impl ClientArgs {
 }
 
 /// A value as it is typed.
-fn word(value: impl ValueEnum) -> OsString {
+fn word(value: &impl ValueEnum) -> OsString {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default().into()
 }
 

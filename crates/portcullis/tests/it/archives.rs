@@ -192,7 +192,7 @@ fn a_signal_ends_what_waits_at_a_pipe() {
     command.args(["push", "docker-archive:-", &registry.reference("back/app:1")]).stdin(there.try_clone().unwrap());
     let push = Running::start(command, &machine.logs());
     // More than a pipe holds: when it is taken, it reads.
-    here.write_all(&[0; 1 << 20]).unwrap();
+    here.write_all(&vec![0; 1 << 20]).unwrap();
     push.signal(Signal::INT);
     push.wait(DEADLINE).exits(130).says("interrupted: the tag is what it was");
 

@@ -35,7 +35,9 @@ impl Site {
         let address = listener.local_addr().unwrap();
         // It ends with the test process.
         thread::spawn(move || {
-            listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || answer(&stream))))
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || answer(&stream));
+            }
         });
         Self { address, home: TempDir::new().unwrap() }
     }

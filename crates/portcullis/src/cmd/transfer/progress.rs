@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use portcullis_client::{Event, Progress};
 use portcullis_oci::Digest;
 use serde_json::{Value, json};
+use tokio::task::AbortHandle;
 
 use crate::cmd::size;
 use crate::output::{self, Board};
 
 /// A blob's `moving` events come no more often.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Bars are drawn this often when nothing moves.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Who is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +51,12 @@ impl Audience {
                 })
             }
             Self::Person if output::draws() => {
-                let mut bars = Bars::new();
-                sink(move |event| bars.take(&event))
+                let bars = Arc::new(Mutex::new(Bars::new()));
+                let ticking = Ticking::of(&bars);
+                Progress::new(move |event| {
+                    let _ticking = &ticking;
+                    bars.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
+                })
             }
             Self::Person => {
                 let mut sizes = HashMap::new();
@@ -59,6 +67,29 @@ impl Audience {
                 })
             }
         }
+    }
+}
+
+/// Draws also while nothing happens: how long it takes is then ever longer.
+struct Ticking(AbortHandle);
+
+impl Ticking {
+    fn of(bars: &Arc<Mutex<Bars>>) -> Self {
+        let bars = Arc::downgrade(bars);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                let Some(bars) = bars.upgrade() else { return };
+                bars.lock().unwrap_or_else(PoisonError::into_inner).draw();
+            }
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -183,7 +214,15 @@ impl Bars {
         if let Some(said) = said {
             self.board.say(&said);
         }
+        self.draw();
+    }
+
+    fn draw(&mut self) {
         let Self { board, under_way, planned, moved, spared, start, .. } = self;
+        if *planned == 0 {
+            // What there is to do is not known yet.
+            return;
+        }
         board.draw(|columns| {
             let drawn_of = |bar: &Bar| drawn(&short(&bar.digest), bar.moved + bar.spared, bar.size, "", columns);
             let mut lines: Vec<String> = under_way.iter().map(drawn_of).collect();
@@ -229,18 +268,22 @@ impl Bars {
     }
 }
 
-/// `sha256:0123456789ab [=======>      ]  45 %  12.0 MiB of 26.5 MiB`
+/// `sha256:0123456789ab [=======>      ]  45 %  12.0 MiB of 26.5 MiB`, or what a narrow terminal has room for.
 fn drawn(name: &str, moved: u64, size_of_it: u64, pace: &str, columns: usize) -> String {
     let (parts, whole) = (moved.min(size_of_it), size_of_it.max(1));
     let percent = u128::from(parts) * 100 / u128::from(whole);
     let tail = format!("{percent:>3} %  {} of {}{pace}", size(moved), size(size_of_it));
     let room = columns.saturating_sub(19 + 4 + tail.len()).min(40);
-    if room < 10 {
-        return format!("{name:<19} {tail}").chars().take(columns).collect();
+    if room >= 10 {
+        let filled = usize::try_from(u128::from(parts) * room as u128 / u128::from(whole)).unwrap_or(room);
+        let head = if filled < room { ">" } else { "" };
+        return format!("{name:<19} [{:<room$}] {tail}", "=".repeat(filled) + head);
     }
-    let filled = usize::try_from(u128::from(parts) * room as u128 / u128::from(whole)).unwrap_or(room);
-    let head = if filled < room { ">" } else { "" };
-    format!("{name:<19} [{:<room$}] {tail}", "=".repeat(filled) + head)
+    let name = name.rsplit(':').next().unwrap_or(name);
+    let least = format!("{name:<12} {percent:>3} %");
+    let of = if pace.is_empty() { format!(" of {}", size(size_of_it)) } else { pace.to_owned() };
+    let fitting = [format!("{name:<19} {tail}"), format!("{least}{of}")].into_iter().find(|text| text.len() <= columns);
+    fitting.unwrap_or_else(|| least.chars().take(columns).collect())
 }
 
 /// `  34.1 MiB/s, 3 s left`
@@ -272,7 +315,9 @@ mod tests {
             (50, 100, 62, "x                   [=====>     ]  50 %  50 bytes of 100 bytes"),
             (100, 100, 63, "x                   [===========] 100 %  100 bytes of 100 bytes"),
             (300, 100, 63, "x                   [===========] 100 %  300 bytes of 100 bytes"),
-            (0, 0, 30, "x                     0 %  0 b"),
+            (0, 0, 30, "x              0 % of 0 bytes"),
+            (300, 900, 39, "x             33 % of 900 bytes"),
+            (300, 900, 5, "x    "),
         ] {
             let bar = drawn("x", moved, of, "", columns);
             assert_eq!(bar, text, "{moved} of {of} in {columns}");
