@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use portcullis_certs::ShellCommand;
 use portcullis_client::{Answer, ClientError, Refusal};
-use portcullis_oci::{ErrorCode, Reference, RegistryHost, RepositoryName};
+use portcullis_oci::{Endpoint, ErrorCode, Reference, RegistryHost, RepositoryName};
 
 use crate::args::{ClientArgs, Command};
 use crate::output;
@@ -73,11 +73,14 @@ impl Place {
                 Some(self.command("login", host))
             }
             ClientError::Status { request, answer, .. } if answer.is_not_found() => {
-                let repository = self.repository.as_ref().filter(|name| request.contains(&format!("/v2/{name}/")))?;
+                let (is_manifest, repository) = asked_for(request)?;
+                if self.repository.as_ref() != Some(&repository) {
+                    return None;
+                }
                 if answer.errors.iter().any(|one| one.code == ErrorCode::NameUnknown.as_str()) {
                     return Some(self.command("catalog", host));
                 }
-                request.contains("/manifests/").then(|| self.command("tags", format!("{host}/{repository}")))
+                is_manifest.then(|| self.command("tags", format!("{host}/{repository}")))
             }
             _ => None,
         }
@@ -86,6 +89,18 @@ impl Place {
     fn command(&self, verb: &str, place: String) -> ShellCommand {
         let words = ["portcullis".into(), verb.into(), place.into()];
         ShellCommand::new(words.into_iter().chain(self.words.iter().cloned()))
+    }
+}
+
+/// Whether a request, by method and path, is for a manifest, and the repository that it is for.
+fn asked_for(request: &str) -> Option<(bool, RepositoryName)> {
+    let (method, path) = request.split_once(' ')?;
+    match Endpoint::parse(&method.parse().ok()?, path, None).ok()? {
+        Endpoint::GetManifest { repository, .. }
+        | Endpoint::HeadManifest { repository, .. }
+        | Endpoint::DeleteManifest { repository, .. } => Some((true, repository)),
+        Endpoint::ListTags { repository, .. } | Endpoint::Referrers { repository, .. } => Some((false, repository)),
+        _ => None,
     }
 }
 
