@@ -14,7 +14,7 @@ use portcullis_oci::{Algorithm, Descriptor, Digest, Tag, manifest};
 use serde_json::{Map, Value, json};
 
 use crate::error::{BlobFault, ClientError, LayoutFault};
-use crate::temporary::sync_directory;
+use crate::temporary::{Temporary, sync_directory};
 
 mod write;
 
@@ -218,6 +218,15 @@ impl LayoutDir {
     /// Begins to write a blob.
     pub fn create_blob(&self, descriptor: &Descriptor) -> Result<BlobWriter, ClientError> {
         BlobWriter::create(&self.root, &self.blob_path(&descriptor.digest), descriptor)
+    }
+
+    /// As [`LayoutDir::has_blob`]; what an earlier attempt has left of a blob that is there goes.
+    pub(crate) fn keeps_blob(&self, descriptor: &Descriptor) -> bool {
+        let there = self.has_blob(descriptor);
+        if there {
+            Temporary::remove_part(&self.root, &descriptor.digest);
+        }
+        there
     }
 
     /// Goes on with what an earlier attempt has left of a blob, which is read first, for as long as `wanted`, or begins.

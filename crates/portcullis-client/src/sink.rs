@@ -69,7 +69,7 @@ pub(crate) enum SinkBlob {
 impl Sink {
     pub(crate) fn has_blob(&self, blob: &Descriptor) -> bool {
         match self {
-            Self::Layout(layout) => layout.has_blob(blob),
+            Self::Layout(layout) => layout.keeps_blob(blob),
             Self::Archive(_) => false,
         }
     }

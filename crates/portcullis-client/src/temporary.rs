@@ -48,7 +48,7 @@ impl Temporary {
     /// `None` when another process has it, or it is not a file of ours that has this name only: `root` may be a directory
     /// that others write to, and what they put there is neither read nor written.
     pub(crate) fn part(root: &Path, digest: &Digest) -> Option<Self> {
-        let path = root.join(format!(".portcullis-partial-{}-{}", digest.algorithm(), digest.hex()));
+        let path = part_path(root, digest);
         // Not through a link, and without waiting for who writes to a pipe.
         let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).ok()?;
         let open =
@@ -69,6 +69,15 @@ impl Temporary {
         }
         let part = Self { path, file, kept: AtomicBool::new(false), worth: Some(WORTH_KEEPING) };
         (is_new || part.has_mode_of_today(root, &opened).is_ok()).then_some(part)
+    }
+
+    /// Removes what an earlier attempt has left of a blob that is there, unless somebody has it.
+    pub(crate) fn remove_part(root: &Path, digest: &Digest) {
+        if fs::symlink_metadata(part_path(root, digest)).is_ok()
+            && let Some(mut part) = Self::part(root, digest)
+        {
+            part.discard();
+        }
     }
 
     /// Gives a part from before the mode that a new file gets now: a blob's does not depend on how often it was begun.
@@ -122,6 +131,10 @@ impl Drop for Temporary {
             drop(fs::remove_file(&self.path));
         }
     }
+}
+
+fn part_path(root: &Path, digest: &Digest) -> PathBuf {
+    root.join(format!(".portcullis-partial-{}-{}", digest.algorithm(), digest.hex()))
 }
 
 /// Makes the names in a directory durable.

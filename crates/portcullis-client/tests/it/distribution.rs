@@ -84,7 +84,7 @@ fn an_image_is_copied_and_its_tags_are_listed() {
 }
 
 /// Of a request that broke off it keeps what has come, and then knows nothing of the upload under the state that it has
-/// given out (416): all of the blob is sent again, in another upload.
+/// given out (404, `upload resumed at wrong offest` in its log): all of the blob is sent again, in another upload.
 #[test]
 fn an_upload_that_breaks_arrives_in_the_end() {
     skip_unless!(Need::Program(PROGRAM));

@@ -208,6 +208,17 @@ async fn what_is_left_may_be_anything() {
     }
 }
 
+/// Another process may have fetched the blob meanwhile.
+#[tokio::test]
+async fn of_a_blob_that_is_there_no_part_is_kept() {
+    let case = Case::new().await;
+    case.pull().await.0.unwrap();
+    fs::write(case.part(), &case.layer[..PART]).unwrap();
+    let (pulled, _, asked) = case.pull().await;
+    assert_eq!((pulled.unwrap().reused, asked.len()), (2, 0));
+    case.assert_whole();
+}
+
 /// A registry that lies is asked twice at most, and nothing of what it sent is left.
 #[tokio::test]
 async fn of_what_a_registry_sends_wrong_nothing_is_left() {

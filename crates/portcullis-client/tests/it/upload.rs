@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::image::{self, Image, describe, noise};
 use crate::site::{Pki, Site, recorder};
-use crate::stub::{Spelling, reply, with};
+use crate::stub::{Cut, Spelling, reply, with};
 use crate::tls::{H1, H2};
 
 /// A layout with one image, tagged `src`.
@@ -172,6 +172,47 @@ async fn a_write_is_repeated_a_bounded_number_of_times() {
             assert_eq!(site.stub.manifest("team/app", "1").is_some(), works);
         }
     }
+}
+
+#[tokio::test]
+async fn a_write_whose_connection_breaks_is_repeated() {
+    for alpn in [H1, H2] {
+        let pki = Pki::new();
+        let mut tls = pki.tls();
+        tls.alpn = alpn;
+        let site = Site::with_good_pair(&pki, tls).await;
+        let cut = |method: &str| Cut { method: method.parse().unwrap(), after: 0, kept: 0 };
+        site.stub.cut(vec![cut("POST"), cut("POST")]);
+        let layout = layout_with(&site, &Image::new(&[]));
+        push_app(&site, &layout).await.unwrap();
+        let lines = site.stub.lines();
+        assert_eq!(lines.iter().filter(|line| line.starts_with("POST")).count(), 3, "{lines:?}");
+
+        site.stub.cut(vec![cut("PUT"), cut("PUT")]);
+        push_app(&site, &layout).await.unwrap();
+        let lines = &site.stub.lines()[lines.len()..];
+        let puts = lines.iter().filter(|line| line.starts_with("PUT /v2/team/app/manifests/"));
+        assert_eq!(puts.count(), 4, "{lines:?}");
+    }
+}
+
+/// However often it is asked: it sees one identity, and no other is tried when it refuses that in the end.
+#[tokio::test]
+async fn a_repeated_write_keeps_its_identity() {
+    let pki = Pki::new();
+    let other = pki.client_ca.client("other");
+    let site = Site::with_good_pair(&pki, pki.tls().accept("other", &other)).await;
+    other.write_pair(&site.certs(), "other");
+    let count = AtomicUsize::new(0);
+    site.stub.rule(move |seen| {
+        let is_it = seen.method == http::Method::POST;
+        is_it.then(|| reply(if count.fetch_add(1, Ordering::Relaxed) < 2 { 503 } else { 403 }, ""))
+    });
+    let layout = layout_with(&site, &Image::new(&[]));
+    let error = push_app(&site, &layout).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Status { answer, .. } if answer.status == 403), "{error}");
+    assert_eq!(site.stub.lines().iter().filter(|line| line.starts_with("POST")).count(), 3);
+    assert!(site.stub.pairs().iter().all(|pair| pair == "good"), "{:?}", site.stub.pairs());
 }
 
 /// It says when, and the pause that would have been taken otherwise is not.

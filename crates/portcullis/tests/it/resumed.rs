@@ -246,7 +246,9 @@ fn a_push_that_breaks_goes_on_after_the_last_chunk() {
     let digest = image.layers[0].digest.to_string();
     let resumed = |line: &&str| line.contains(&digest) && line.contains(r#""state":"resumed""#);
     let resumed: Vec<&str> = pushed.stdout.lines().filter(resumed).collect();
-    assert!(matches!(resumed[..], [line] if line.contains(&format!(r#""moved":{CHUNK},"#))), "{pushed}");
+    // More than once where the registry has not noticed the break yet.
+    let acknowledged = format!(r#""moved":{CHUNK},"#);
+    assert!(!resumed.is_empty() && resumed.iter().all(|line| line.contains(&acknowledged)), "{pushed}");
     registry.log_line(&["method=PUT", "/blobs/uploads/", "status=201", &format!("received={} ", size - CHUNK)]);
 
     machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out"]).ok();
