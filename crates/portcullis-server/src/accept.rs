@@ -163,7 +163,7 @@ async fn handshake(
     address: SocketAddr,
     slot: &Slot,
     shared: &Shared,
-) -> Result<(TlsStream<Stream>, Session), Option<Stream>> {
+) -> Result<(Box<TlsStream<Stream>>, Session), Option<Stream>> {
     let mut first = [0];
     // Load balancers connect and leave again to see whether somebody listens.
     if !stream.peek(&mut first).await.is_ok_and(|bytes| bytes > 0) {
@@ -190,7 +190,7 @@ async fn shake_hands(
     address: SocketAddr,
     first: u8,
     shared: &Shared,
-) -> Result<(TlsStream<Stream>, Session), Option<Stream>> {
+) -> Result<(Box<TlsStream<Stream>>, Session), Option<Stream>> {
     // Small answers should not wait for more: there is never a reason to gather on a request-response stream.
     let _ = stream.set_nodelay(true);
     let generation = shared.generations.current();
@@ -213,7 +213,7 @@ async fn shake_hands(
     })?;
     let judged = verdict.accepted().map(|accepted| Verdict { generation, accepted });
     match session(address, &stream, judged, shared) {
-        Some(session) => Ok((stream, session)),
+        Some(session) => Ok((Box::new(stream), session)),
         None => Err(None),
     }
 }

@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::server::TlsStream;
@@ -59,9 +59,22 @@ struct TrackedBody {
     _sending: moves::Sending,
 }
 
+/// The HTTP of one connection, as ALPN decided: guessing from the first bytes would wait for them without a deadline
+/// (hyper PR #4171). On the heap, where each has its own size.
+enum Http {
+    One(Pin<Box<http1::Connection<Io, Requests>>>),
+    Two(Pin<Box<http2::Connection<Io, Requests, TokioExecutor>>>),
+}
+
+type Io = TokioIo<Watched<Parting<Box<TlsStream<Stream>>>>>;
+
+/// Answers requests.
+#[derive(Debug)]
+struct Requests(Arc<Session>);
+
 /// Serves until the peer leaves or has to.
 pub(crate) async fn serve(
-    stream: TlsStream<Stream>,
+    stream: Box<TlsStream<Stream>>,
     peer: Arc<Peer>,
     app: Arc<App>,
     usage: Usage,
@@ -69,44 +82,36 @@ pub(crate) async fn serve(
 ) {
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let windows = is_http2.then(|| app.windows.share());
-    let builder = builder(&app.limits, windows.as_ref());
     let drain_timeout = app.limits.drain_timeout;
     let moves = Arc::new(Moves::new(&app.limits, is_http2, usage));
     let session =
         Arc::new(Session { app, peer, moves: Arc::clone(&moves), answers: Answers::default(), end: Notify::new() });
-    let requests = Arc::clone(&session);
-    let service = service_fn(move |request| answer(Arc::clone(&requests), request));
-    let stream = TokioIo::new(Watched::new(
-        Parting::new(stream),
-        Arc::clone(&moves),
-        session.app.events.counters.traffic.clone(),
-    ));
-    let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut connection = Http::new(stream, &session, windows.as_ref());
     let mut denied = pin!(session.answers.denied());
     let mut closing: Option<Instant> = None;
     loop {
         let wake = closing.unwrap_or_else(|| Instant::now() + moves.tick());
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %session.peer.address(), error = %Chain(&*error), "connection ended");
+                    tracing::debug!(peer = %session.peer.address(), error = %Chain(&error), "connection ended");
                 }
                 return;
             }
             _ = stop.wait_for(|stop| *stop), if closing.is_none() => {
-                connection.as_mut().graceful_shutdown();
+                connection.graceful_shutdown();
                 closing = Some(Instant::now() + drain_timeout);
             }
             () = denied.as_mut() => return,
             () = session.end.notified(), if closing.is_none() => {
-                connection.as_mut().graceful_shutdown();
+                connection.graceful_shutdown();
                 closing = Some(Instant::now() + CLOSE_TIME);
             }
             () = sleep_until(wake) => match moves.look() {
                 _ if closing.is_some() => return,
                 Look::Fine => {}
                 Look::Idle => {
-                    connection.as_mut().graceful_shutdown();
+                    connection.graceful_shutdown();
                     closing = Some(Instant::now() + CLOSE_TIME);
                 }
                 Look::Stuck(what) => {
@@ -130,18 +135,60 @@ async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Res
     Ok(response.map(|body| TrackedBody { body, _sending: under_way.answered() }))
 }
 
-/// ALPN has decided already: guessing from the first bytes would wait for them without a deadline (hyper PR #4171).
-///
+impl Http {
+    fn new(stream: Box<TlsStream<Stream>>, session: &Arc<Session>, windows: Option<&windows::Share>) -> Self {
+        let (moves, traffic) = (Arc::clone(&session.moves), session.app.events.counters.traffic.clone());
+        let stream = TokioIo::new(Watched::new(Parting::new(stream), moves, traffic));
+        let requests = Requests(Arc::clone(session));
+        match windows {
+            Some(windows) => {
+                Self::Two(Box::pin(http2(&session.app.limits, windows).serve_connection(stream, requests)))
+            }
+            None => Self::One(Box::pin(http1().serve_connection(stream, requests))),
+        }
+    }
+
+    fn graceful_shutdown(&mut self) {
+        match self {
+            Self::One(connection) => connection.as_mut().graceful_shutdown(),
+            Self::Two(connection) => connection.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+impl Future for Http {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match &mut *self {
+            Self::One(connection) => connection.as_mut().poll(cx),
+            Self::Two(connection) => connection.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<TrackedBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    /// On the heap, and only while it goes on: hyper keeps room for it in each connection.
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(answer(Arc::clone(&self.0), request))
+    }
+}
+
 /// hyper's own `header_read_timeout` runs from the end of the request before, which makes it a second, shorter idle
 /// timeout: [`Moves`] has ours.
-fn builder(limits: &Limits, http2: Option<&windows::Share>) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    let Some(windows) = http2 else {
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true);
-        return builder.http1_only();
-    };
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(None).keep_alive(true);
     builder
-        .http2()
+}
+
+fn http2(limits: &Limits, windows: &windows::Share) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(windows.stream())
@@ -150,7 +197,7 @@ fn builder(limits: &Limits, http2: Option<&windows::Share>) -> Builder<TokioExec
         .max_send_buf_size(1 << 20)
         .keep_alive_interval(limits.body_timeout)
         .keep_alive_timeout(limits.body_timeout);
-    builder.http2_only()
+    builder
 }
 
 impl Body for TrackedBody {

@@ -99,7 +99,7 @@ impl Stranger {
 
 /// Answers until the first answer has been given, the time is over, or the server stops.
 pub(crate) async fn serve(
-    stream: TlsStream<Stream>,
+    stream: Box<TlsStream<Stream>>,
     stranger: Stranger,
     app: Arc<App>,
     mut stop: watch::Receiver<bool>,
