@@ -99,11 +99,9 @@ pub(crate) async fn put(
         ManifestReference::Tag(tag) => Some(tag),
         ManifestReference::Digest(_) => None,
     });
-    let check = move || Checked::new(bytes, content_type.as_deref(), digest);
-    let checked = tokio::task::spawn_blocking(check).await??;
-    let (digest, subject) = (checked.digest, checked.manifest.subject.as_ref().map(|subject| subject.digest));
     let permit = permit.after_body()?;
-    write(&permit, checked, tags, &call).await?;
+    let check = move || Checked::new(bytes, content_type.as_deref(), digest);
+    let Written { digest, subject } = write(&permit, check, tags, &call).await?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -140,16 +138,30 @@ impl Checked {
     }
 }
 
-/// Makes the manifest and its tags visible, if all that it needs is here.
-async fn write(permit: &AfterBody<Push>, checked: Checked, tags: Vec<Tag>, call: &Call<'_>) -> Result<(), ApiError> {
+/// A manifest that is visible now.
+struct Written {
+    digest: Digest,
+    subject: Option<Digest>,
+}
+
+/// Makes the manifest and its tags visible, if it passes the check and all that it needs is here.
+async fn write(
+    permit: &AfterBody<Push>,
+    check: impl FnOnce() -> Result<Checked, ApiError> + Send + 'static,
+    tags: Vec<Tag>,
+    call: &Call<'_>,
+) -> Result<Written, ApiError> {
     let (repository, store, missing_children) =
         (permit.repository().clone(), call.store.clone(), call.missing_children);
     let check_and_put = move || {
+        let checked = check()?;
         // From the checks to the end of the write: what the checks found must not be collected in between.
         let _putting = store.begin_put(&repository);
         check_blobs(&store, &repository, &checked.manifest)?;
         check_children(&store, &repository, &checked.manifest, missing_children)?;
-        Ok(store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?)
+        store.put_manifest(&repository, &checked.digest, &checked.bytes, &tags)?;
+        let subject = checked.manifest.subject.map(|subject| subject.digest);
+        Ok(Written { digest: checked.digest, subject })
     };
     tokio::task::spawn_blocking(check_and_put).await?
 }

@@ -85,10 +85,10 @@ pub(crate) async fn append(
     let upload = resume(&permit, id, call.store).await?;
     let chunk = check_range(&permit, &upload, call.headers)?;
     let begun = upload.offset();
-    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
-    check_length(chunk, upload.offset() - begun)?;
+    let (permit, received) = receive(permit, upload, call.body, call.limits.blob).await?;
+    check_length(chunk, received.offset() - begun)?;
     let permit = permit.after_body()?;
-    let offset = tokio::task::spawn_blocking(move || upload.save()).await??;
+    let offset = tokio::task::spawn_blocking(move || received.into_upload()?.save()).await??;
     Ok(session(StatusCode::ACCEPTED, permit.repository(), &id, offset))
 }
 
@@ -101,9 +101,9 @@ pub(crate) async fn finish(
     let upload = resume(&permit, id, call.store).await?;
     let chunk = check_range(&permit, &upload, call.headers)?;
     let begun = upload.offset();
-    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
-    check_length(chunk, upload.offset() - begun)?;
-    seal(&permit.after_body()?, upload, digest, call.recent).await
+    let (permit, received) = receive(permit, upload, call.body, call.limits.blob).await?;
+    check_length(chunk, received.offset() - begun)?;
+    seal(&permit.after_body()?, received, digest, call.recent).await
 }
 
 pub(crate) async fn cancel(
@@ -144,18 +144,18 @@ async fn receive_and_finish(
     digest: Digest,
     call: Call<'_>,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    let (permit, upload) = receive(permit, upload, call.body, call.limits.blob).await?;
-    seal(&permit.after_body()?, upload, digest, call.recent).await
+    let (permit, received) = receive(permit, upload, call.body, call.limits.blob).await?;
+    seal(&permit.after_body()?, received, digest, call.recent).await
 }
 
 /// Makes the upload a blob of the repository.
 async fn seal(
     permit: &AfterBody<Push>,
-    upload: Upload,
+    received: Received,
     digest: Digest,
     recent: &RecentBlobs,
 ) -> Result<Response<ResponseBody>, ApiError> {
-    tokio::task::spawn_blocking(move || upload.finish(&digest)).await??;
+    tokio::task::spawn_blocking(move || received.into_upload()?.finish(&digest)).await??;
     recent.note(&digest, permit.repository());
     Ok(created(permit.repository(), &digest))
 }
@@ -167,7 +167,7 @@ async fn receive(
     upload: Upload,
     body: &mut RequestBody,
     most: u64,
-) -> Result<(Permit<Push>, Upload), ApiError> {
+) -> Result<(Permit<Push>, Received), ApiError> {
     let too_large = || ApiError::TooLarge { limit: most };
     let mut left = most.checked_sub(upload.offset()).ok_or_else(too_large)?;
     if body.announced() > left {
@@ -185,8 +185,28 @@ async fn receive(
             gathered = 0;
         }
     }
-    writer.write(batch).await?;
-    Ok((watch.into_permit(), writer.into_upload().await?))
+    Ok((watch.into_permit(), Received { upload: writer.into_upload().await?, rest: batch }))
+}
+
+/// An upload whose bytes are all here, the last of them not yet written: that goes with what ends the request, in one
+/// turn of the blocking pool.
+struct Received {
+    upload: Upload,
+    rest: Vec<Bytes>,
+}
+
+impl Received {
+    fn offset(&self) -> u64 {
+        self.upload.offset() + self.rest.iter().map(|bytes| bytes.len() as u64).sum::<u64>()
+    }
+
+    /// Blocks.
+    fn into_upload(mut self) -> Result<Upload, StoreError> {
+        for bytes in &self.rest {
+            self.upload.append(bytes)?;
+        }
+        Ok(self.upload)
+    }
 }
 
 /// An upload whose last batch may still be on its way to the disk.
