@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RepositoryName};
+use portcullis_oci::{Descriptor, Digest, Endpoint, Hasher, RegistryHost, RepositoryName};
 use tokio::time::{Instant, sleep};
 
 use crate::Client;
@@ -43,6 +43,8 @@ pub struct BlobReader {
     to_skip: u64,
     attempts: Attempts,
     received_at_break: u64,
+    /// Hosts that sent the beginning, and then broke off for good.
+    earlier: Vec<RegistryHost>,
     progress: Progress,
 }
 
@@ -120,6 +122,7 @@ impl Client {
             to_skip: if is_rest { 0 } else { from },
             attempts: Attempts::new(self.retries()),
             received_at_break: from,
+            earlier: Vec::new(),
             progress: progress.clone(),
         })
     }
@@ -199,23 +202,47 @@ impl BlobReader {
         if actual == self.digest {
             return Ok(());
         }
-        let from = self.response.host().to_string();
+        let from = self.senders();
         Err(ClientError::Digest(Box::new(DigestMismatch { from, expected: self.digest, actual })))
     }
 
-    /// Asks for the rest after a break, or gives the break back when there were too many.
+    /// Whom the bytes are from.
+    pub(crate) fn senders(&self) -> String {
+        let hosts: Vec<&str> = self.earlier.iter().chain([self.response.host()]).map(RegistryHost::as_str).collect();
+        hosts.join(" and ")
+    }
+
+    /// Asks for the rest after a break: where it broke, or after too many breaks the next host that may have it. Gives the
+    /// break back when there is none.
     async fn resume(&mut self, error: ClientError) -> Result<(), ClientError> {
         let passing = matches!(&error, ClientError::Connection { failure, .. } if failure.is_passing());
         if self.received - self.received_at_break >= CREDIT {
             self.attempts.got_on();
         }
         self.received_at_break = self.received;
-        let pause = if passing { self.attempts.pause(Instant::now(), None) } else { None };
-        let Some(pause) = pause else { return Err(error) };
+        if !passing {
+            return Err(error);
+        }
+        let Some(pause) = self.attempts.pause(Instant::now(), None) else { return self.go_on_elsewhere(error).await };
         let request = format!("blob {}", self.digest);
         tracing::debug!(%request, from = self.received, %error, "resuming");
         self.progress.tell(Event::Retrying { request, reason: error.to_string(), pause });
         sleep(pause).await;
+        self.reopen().await
+    }
+
+    /// At the next host, which has an ETag of its own.
+    async fn go_on_elsewhere(&mut self, error: ClientError) -> Result<(), ClientError> {
+        if !self.client.pass_over(&self.response, &error) {
+            return Err(error);
+        }
+        self.etag = None;
+        self.attempts.got_on();
+        self.earlier.push(self.response.host().clone());
+        self.reopen().await
+    }
+
+    async fn reopen(&mut self) -> Result<(), ClientError> {
         let rest = (self.received > 0).then_some((self.received, self.etag.as_ref()));
         let response = self.client.open_blob(&self.repository, &self.digest, rest, &self.progress).await?;
         self.to_skip = match response.status() {

@@ -95,7 +95,7 @@ impl Download {
 
     async fn fetch_rest(&self, blob: &Descriptor, mut begun: Begun) -> Result<Fetched, ClientError> {
         let (digest, size, from) = (blob.digest, blob.size, begun.blob.offset());
-        let reader = if from == size && size > 0 {
+        let mut reader = if from == size && size > 0 {
             None
         } else {
             let opened = self.client.blob_from(&self.repository, blob, from, &self.progress).await;
@@ -119,9 +119,10 @@ impl Download {
         }
         let (sender, pieces) = mpsc::channel(PIECES_WAITING);
         let writer = blocking(move || begun.write(pieces));
-        let (read, written) = tokio::join!(hand_on(reader, sender), writer);
+        let (read, written) = tokio::join!(hand_on(reader.as_mut(), sender), writer);
         read?;
-        written.map_err(|error| blame(&self.client, error))?;
+        let senders = reader.map_or_else(|| self.client.host().to_string(), |reader| reader.senders());
+        written.map_err(|error| blame(senders, error))?;
         self.progress.tell(Event::BlobFinished { digest });
         Ok(Fetched::Blob(size - from))
     }
@@ -143,9 +144,9 @@ impl Begun {
 
 /// Gathers what comes and hands it to the writer, who stops taking it when something is wrong, and says what. Without a
 /// reader all of it is there.
-async fn hand_on(reader: Option<BlobReader>, writer: mpsc::Sender<Piece>) -> Result<(), ClientError> {
+async fn hand_on(reader: Option<&mut BlobReader>, writer: mpsc::Sender<Piece>) -> Result<(), ClientError> {
     let ended = match reader {
-        Some(mut reader) => hand_on_all(&mut reader, &writer).await,
+        Some(reader) => hand_on_all(reader, &writer).await,
         None => Ok(()),
     };
     let last = match &ended {
@@ -179,11 +180,11 @@ fn is_about_content(error: &ClientError) -> bool {
     matches!(error, ClientError::Protocol { .. } | ClientError::Digest(_)) || error.is_not_found()
 }
 
-/// The writer finds the wrong digest, the registry sent it.
-fn blame(client: &Client, error: ClientError) -> ClientError {
+/// The writer finds the wrong digest, others sent it.
+fn blame(senders: String, error: ClientError) -> ClientError {
     match error {
         ClientError::Digest(mut mismatch) => {
-            mismatch.from = client.host().to_string();
+            mismatch.from = senders;
             ClientError::Digest(mismatch)
         }
         other => other,

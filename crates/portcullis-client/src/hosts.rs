@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::connect::Candidates;
 use crate::options::{ClientOptions, Transport};
-use crate::session::Route;
+use crate::session::{Response, Route};
 use crate::{Client, ClientError, Credentials};
 
 mod containerd;
@@ -128,7 +128,7 @@ enum Files {
 /// Whose turn it is.
 pub(crate) struct Turn {
     pub(crate) client: Client,
-    at: usize,
+    pub(crate) at: usize,
     ability: Ability,
 }
 
@@ -183,6 +183,21 @@ impl Client {
             (hosts.told.0)(&failed.name, &error);
         }
         hosts.turn_after(turn.at, turn.ability).await.unwrap_or(Err(error))
+    }
+
+    /// Passes over the host that gave this answer to a read of content, which broke off for good. Whether another one can be
+    /// asked.
+    pub(crate) fn pass_over(&self, answer: &Response, error: &ClientError) -> bool {
+        let Some(hosts) = self.hosts() else { return false };
+        let place = answer.place();
+        if hosts.after(place, Ability::Pull).next().is_none() {
+            return false;
+        }
+        let failed = &hosts.list[place];
+        if !failed.out.swap(true, Ordering::Relaxed) {
+            (hosts.told.0)(&failed.name, error);
+        }
+        true
     }
 }
 

@@ -104,6 +104,8 @@ pub(crate) struct Response {
     host: RegistryHost,
     request: String,
     idle: Duration,
+    /// Whose it is among those that are asked in the registry's place.
+    place: usize,
 }
 
 impl Session {
@@ -268,6 +270,7 @@ impl Session {
                 host: self.host.clone(),
                 request: describe(method, url),
                 idle: self.timeouts.idle,
+                place: 0,
             }),
             Ok(Err(error)) => {
                 // The HTTP library sees of a proxy behind a tunnel only that the connection ends.
@@ -299,6 +302,14 @@ impl Repeat {
 }
 
 impl Response {
+    pub(crate) fn from_place(self, place: usize) -> Self {
+        Self { place, ..self }
+    }
+
+    pub(crate) const fn place(&self) -> usize {
+        self.place
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.inner.status()
     }

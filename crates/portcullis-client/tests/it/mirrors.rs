@@ -11,7 +11,7 @@ use portcullis_testkit::pki::Pair;
 
 use crate::image::{self, Image};
 use crate::site::{Pki, Site};
-use crate::stub::{Stub, plain, reply};
+use crate::stub::{End, Stub, faulty, plain, reply};
 
 /// A registry on 127.0.0.1 and a mirror called localhost. Both know both certificates, would take either, and remember which
 /// they were shown.
@@ -200,6 +200,49 @@ async fn a_mirror_that_lies_about_a_digest_is_caught() {
     let error = client.manifest(&"team/app".parse().unwrap(), &reference).await.unwrap_err();
     let ClientError::Digest(mismatch) = &error else { panic!("{error}") };
     assert_eq!(mismatch.from, sites.mirror_host);
+}
+
+#[tokio::test]
+async fn a_mirror_that_sends_a_wrong_blob_is_named() {
+    let sites = Mirrored::new().await;
+    let image = Image::new(&[b"layer"]);
+    image.put(&sites.mirror, "team/app", "1");
+    let layer = image::descriptor(b"layer");
+    let digest = layer.digest.to_string();
+    sites.mirror.rule(move |seen| seen.target.contains(&digest).then(|| reply(200, "other")));
+    sites.write(&sites.toml(ALL));
+    let client = sites.connect(Purpose::Read).await.unwrap();
+    let mut reader = client.blob(&"team/app".parse().unwrap(), &layer, &Progress::none()).await.unwrap();
+    assert!(reader.chunk().await.unwrap().is_some());
+    let alone = reader.chunk().await.unwrap_err();
+    let reference = sites.site.reference("team/app:1");
+    let pulled = pull(&client, &reference, &sites.site.layout(), &Progress::none()).await.unwrap_err();
+    for error in [alone, pulled] {
+        let ClientError::Digest(mismatch) = &error else { panic!("{error}") };
+        assert_eq!(mismatch.from, sites.mirror_host);
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_breaks_off_for_good_comes_from_the_next_host() {
+    let sites = Mirrored::new().await;
+    let layer = vec![7; 100_000];
+    let image = Image::new(&[&layer]);
+    image.put(&sites.site.stub, "team/app", "1");
+    image.put(&sites.mirror, "team/app", "1");
+    let digest = image::digest(&layer).to_string();
+    let start = layer[..60_000].to_vec();
+    sites
+        .mirror
+        .rule(move |seen| seen.target.contains(&digest).then(|| faulty(200, Some(100_000), &start, End::Break)));
+    sites.write(&sites.toml(ALL));
+    let told = sites.pull().await;
+    assert!(image.is_in(&sites.site.layout()));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with(&sites.mirror_host), "{told:?}");
+    let at_registry = sites.site.stub.lines();
+    assert!(at_registry.len() == 1 && at_registry[0].contains("/blobs/"), "{at_registry:?}");
+    sites.check_certificates();
 }
 
 #[tokio::test]
