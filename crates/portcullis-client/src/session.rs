@@ -30,9 +30,6 @@ use crate::refusal::{Failure, Wait};
 use crate::resolver::SystemResolver;
 use crate::way::{PlainProxy, Way};
 
-const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
-const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
-
 const USER_AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
 
 /// A pool of connections to one origin, all with the same certificate.
@@ -425,8 +422,7 @@ fn origin(host: &RegistryHost, transport: Transport) -> Option<Url> {
         Transport::Tls => "https",
         Transport::PlainHttp => "http",
     };
-    // Docker Hub's registry is behind another name than its images (docker/cli `registry.DefaultV2Registry`).
-    let authority = if DOCKER_HUB.contains(&host.as_str()) { DOCKER_HUB_REGISTRY } else { host.as_str() };
+    let authority = host.api_authority();
     let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
     let same =
         host.host().starts_with('[') || authority != host.as_str() || url.host_str()?.eq_ignore_ascii_case(host.host());

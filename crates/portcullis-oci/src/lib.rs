@@ -13,6 +13,7 @@
 //! ```
 
 pub mod digest;
+pub mod docker_hub;
 pub mod error;
 pub mod manifest;
 pub mod media;

@@ -6,10 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::docker_hub::{self, LIBRARY};
 use crate::{Digest, InvalidDigest, InvalidName, InvalidTag, RepositoryName, Tag};
-
-/// The registry of names without one, as engines read them.
-const DOCKER_HUB: &str = "docker.io";
 
 /// A registry's host and, where it was typed, port. Kept **byte for byte**: engines name the certificate directory
 /// after exactly this text (moby `daemon/pkg/registry/registry.go` `hostCertsDir`), so `Host`, `host` and `host:443`
@@ -165,7 +163,7 @@ impl Reference {
         }
     }
 
-    /// `NAME[:TAG][@DIGEST]` on a registry.
+    /// `NAME[:TAG][@DIGEST]` on a registry. On Docker Hub one word is a name in `library` (`splitDockerDomain`).
     fn on(host: RegistryHost, rest: &str) -> Result<Self, InvalidReference> {
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
@@ -175,7 +173,10 @@ impl Reference {
             Some((repository, tag)) => (repository, Some(tag.parse()?)),
             None => (rest, None),
         };
-        Ok(Self { host, repository: repository.parse()?, tag, digest })
+        let of_library = host.is_docker_hub() && !repository.contains('/') && !repository.is_empty();
+        let host = if host.is_docker_hub() { docker_hub() } else { host };
+        let repository = if of_library { format!("{LIBRARY}{repository}").parse()? } else { repository.parse()? };
+        Ok(Self { host, repository, tag, digest })
     }
 }
 
@@ -218,7 +219,7 @@ impl FromStr for Reference {
         // The rule of every engine (distribution/reference `splitDockerDomain`): without a dot, a port or the name
         // `localhost`, the first component is not a host but part of a short name.
         if !host.contains(['.', ':']) && host != "localhost" && !host.chars().any(char::is_uppercase) {
-            return Err(short_name(text, ""));
+            return Err(short_name(text));
         }
         let host = host.parse()?;
         Self::on(host, rest)
@@ -250,15 +251,18 @@ fn without_slash(text: &str) -> InvalidReference {
     let name = text.split([':', '@']).next().unwrap_or_default();
     match text.parse() {
         Ok(host) if name.contains('.') || name == "localhost" => InvalidReference::NoRepository { host },
-        _ => short_name(text, "library/"),
+        _ => short_name(text),
     }
 }
 
-/// distribution/reference `splitDockerDomain`: Docker Hub, and its `library` for what is one word.
-fn short_name(text: &str, namespace: &str) -> InvalidReference {
-    let host = RegistryHost { text: DOCKER_HUB.to_owned(), host_len: DOCKER_HUB.len(), port: None };
+fn docker_hub() -> RegistryHost {
+    RegistryHost { text: docker_hub::NAME.to_owned(), host_len: docker_hub::NAME.len(), port: None }
+}
+
+/// distribution/reference `splitDockerDomain`: a name without a registry is one of Docker Hub's.
+fn short_name(text: &str) -> InvalidReference {
     let shown = text.chars().take(300).collect();
-    match Reference::on(host, &format!("{namespace}{text}")) {
+    match Reference::on(docker_hub(), text) {
         Ok(full) => InvalidReference::ShortName { text: shown, full: Box::new(full) },
         Err(_) => InvalidReference::NoHost { text: shown },
     }
@@ -360,6 +364,24 @@ mod tests {
         assert_eq!(both.manifest(), ManifestReference::Digest(digest));
         let neither: Reference = "r.test/a".parse().expect("neither");
         assert_eq!(neither.manifest().to_string(), "latest");
+    }
+
+    #[test]
+    fn docker_hub_has_a_library_and_one_name() {
+        for (typed, full) in [
+            ("docker.io/alpine", "docker.io/library/alpine"),
+            ("docker.io/alpine:3.20", "docker.io/library/alpine:3.20"),
+            ("index.docker.io/alpine", "docker.io/library/alpine"),
+            ("index.docker.io/team/app:1", "docker.io/team/app:1"),
+            ("docker.io/team/app", "docker.io/team/app"),
+            ("docker.io:443/alpine", "docker.io:443/alpine"),
+            ("registry-1.docker.io/alpine", "registry-1.docker.io/alpine"),
+        ] {
+            assert_eq!(typed.parse::<Reference>().expect(typed).to_string(), full, "{typed}");
+        }
+        for typed in ["docker.io/", "docker.io/:1", "docker.io/Alpine"] {
+            assert!(typed.parse::<Reference>().is_err(), "{typed}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn predict(mut made: Prediction, situation: &Situation<'_>, host: &Re
         made.endpoints.push(endpoint);
         return made;
     }
-    if is_hub(host)
+    if host.is_docker_hub()
         && let Some(row) = Row::at(profile.hub, profile.assumed).filter(|row| row.holds == Hub::NotRead)
     {
         made.row = Some((row.versions, row.known));
@@ -194,10 +194,6 @@ pub(super) fn blank_endpoint(host: &RegistryHost, insecure: bool) -> Endpoint {
 fn insecurity(profile: &EngineProfile, situation: &Situation<'_>, host: &RegistryHost) -> Option<UnreadReason> {
     let loopback = Row::at(profile.loopback, profile.assumed).map_or(Loopback::AsAnyOther, |row| row.holds);
     insecure::to_docker(loopback, situation.insecure_registries, host, situation.addresses)
-}
-
-fn is_hub(host: &RegistryHost) -> bool {
-    ["docker.io", "index.docker.io"].contains(&host.as_str())
 }
 
 /// The roots in which the host's directory is looked for.

@@ -34,8 +34,7 @@ pub(super) fn buildkit(mut made: Prediction, situation: &Situation<'_>, host: &R
             return made;
         }
     }
-    let hub = if host.as_str() == "docker.io" { "registry-1.docker.io" } else { host.as_str() };
-    if read_registry(&mut made, Endpoint::of(hub), registry, situation)
+    if read_registry(&mut made, Endpoint::of(host.api_authority()), registry, situation)
         && made.endpoints.last().is_some_and(|endpoint| endpoint.scheme == Scheme::Http)
     {
         made.outcome = Outcome::NotRead(UnreadReason::PlainHttp);

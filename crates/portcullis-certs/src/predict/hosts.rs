@@ -211,8 +211,8 @@ fn read_entry(made: &mut Prediction, entry: &HostEntry, situation: &Situation<'_
 /// The entry of the registry itself, as `ConfigureHosts` fills it in.
 fn registry(profile: &EngineProfile, host: &RegistryHost, explicit_tls: bool) -> Endpoint {
     let mut made = blank_endpoint(host, false);
-    if host.as_str() == "docker.io" {
-        "registry-1.docker.io".clone_into(&mut made.authority);
+    if host.is_docker_hub() {
+        host.api_authority().clone_into(&mut made.authority);
         return made;
     }
     let loopback = Row::at(profile.loopback, profile.assumed).map_or(Loopback::AsAnyOther, |row| row.holds);

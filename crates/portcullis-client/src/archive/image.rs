@@ -49,7 +49,7 @@ impl FromStr for ArchiveName {
             return Ok(name);
         }
         // A name without a registry is one for Docker; any host will do to look at the rest of it.
-        let short: Reference = format!("docker.io/{text}").parse().map_err(|_| invalid())?;
+        let short: Reference = format!("localhost/{text}").parse().map_err(|_| invalid())?;
         let tag = crate::transfer::tag_of(&short).ok_or_else(invalid)?;
         Ok(Self { repository: short.repository.to_string(), tag })
     }

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use portcullis_oci::{RegistryHost, RepositoryName};
+use portcullis_oci::{RegistryHost, RepositoryName, docker_hub};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -14,7 +14,7 @@ use crate::error::ClientError;
 use crate::secret::Secret;
 
 /// The names of Docker Hub, and the one under which its credentials are kept (docker/cli `IndexServer`).
-const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+const HUB: [&str; 3] = [docker_hub::NAME, docker_hub::FORMER_NAME, docker_hub::REGISTRY];
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(

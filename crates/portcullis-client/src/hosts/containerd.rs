@@ -61,7 +61,8 @@ impl Host {
         }
         let credentials = credentials(options, &host, registry);
         let options = ClientOptions { transport, credentials, ..options.clone() };
-        let namespace = (host != *registry).then(|| registry.clone());
+        // To containerd Docker Hub's two hosts are one (`isProxy`).
+        let namespace = (host.api_authority() != registry.api_authority()).then(|| registry.clone());
         let route = Route { path, namespace, repository: None };
         Ok(Self { resolves, pulls, ..Self::new(host, route, options, Files::Named(certs)) })
     }

@@ -7,6 +7,7 @@ use crate::facts::{EngineFacts, Facts};
 use portcullis_certs::{
     DirectorySurvey, EntryKind, Fault, FileSurvey, Outcome, RegistryHost, Severity, ShellCommand, UnreadReason,
 };
+use portcullis_oci::docker_hub;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -227,7 +228,7 @@ fn no_ipv6(facts: &Facts) -> Vec<Diagnosis> {
 }
 
 fn hub(facts: &Facts) -> Vec<Diagnosis> {
-    let aliases = ["index.docker.io", "registry-1.docker.io"];
+    let aliases = [docker_hub::FORMER_NAME, docker_hub::REGISTRY];
     let mut found = Vec::new();
     let unread = facts
         .engines
@@ -240,8 +241,8 @@ fn hub(facts: &Facts) -> Vec<Diagnosis> {
     }
     for entry in facts.roots.iter().flat_map(|root| &root.files) {
         if aliases.iter().any(|alias| entry.path.file_name().is_some_and(|name| name == *alias)) {
-            let what = format!("{} is read by nobody: engines call Docker Hub docker.io", name(&entry.path));
-            let to = entry.path.with_file_name("docker.io");
+            let what = format!("{} is read by nobody: engines call Docker Hub {}", name(&entry.path), docker_hub::NAME);
+            let to = entry.path.with_file_name(docker_hub::NAME);
             found.push(Diagnosis::new("D09", Severity::Warning, what).at(&entry.path).run([
                 "mv".into(),
                 "-iT".into(),

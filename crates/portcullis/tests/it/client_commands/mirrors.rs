@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use portcullis_testkit::image::Image;
 use portcullis_testkit::skip::Need;
 use portcullis_testkit::skip_unless;
 
 use super::{count, with_image};
-use crate::netns::{IP, Machine, NSENTER};
+use crate::netns::{ADDRESS, IP, Machine, NSENTER};
 use crate::peers::SKOPEO;
 use crate::process::{DEADLINE, eventually};
 use crate::registry::{PORTCULLIS, Registry};
@@ -102,6 +103,37 @@ fn mirrors_as_podman_asks_them() {
     }
     fs::write(drop_ins.join("1.conf"), "[[registry").unwrap();
     run(&["manifest", "a.up.test/app:1"]).exits(1).says("registries.conf.d/1.conf:1: ").says("fix: ");
+}
+
+/// Docker Hub's images are called after one host and lie on another, to every engine; its directory is called as they are.
+#[test]
+fn docker_hub_is_asked_where_it_is() {
+    skip_unless!(IP, NSENTER, SKOPEO, Need::Namespaces);
+    let machine = Machine::new();
+    let hosts = machine.dir().join("hosts");
+    let before = fs::read_to_string(&hosts).unwrap();
+    fs::write(&hosts, format!("{before}{ADDRESS} registry-1.docker.io\n")).unwrap();
+    let registry = Registry::up_everywhere(&machine, "hub", 443, &["registry-1.docker.io"]);
+    let pair = registry.new_client("ci-7");
+    let directories =
+        [machine.docker_certs("docker.io"), machine.podman_certs("docker.io"), machine.subdir("c/docker.io")];
+    for directory in directories {
+        registry.fill_certs(&directory, &pair);
+    }
+    let image = Image::new(7, &[5]);
+    image.write_layout(&machine.dir().join("layout"), "v1");
+    machine.run(PORTCULLIS, &["push", "oci:layout:v1", "docker.io/alpine:1"]).ok();
+
+    let shown = machine.run("skopeo", &["inspect", "--raw", "docker://docker.io/alpine:1"]).ok();
+    assert!(shown.stdout.as_bytes() == image.manifest.bytes, "{shown}");
+    for engine in ["docker-docs", "podman", "containerd"] {
+        let certs: &[&str] = if engine == "containerd" { &["--certs-dir", "c"] } else { &[] };
+        for name in ["docker.io/alpine:1", "index.docker.io/library/alpine:1"] {
+            let shown = machine.run(PORTCULLIS, &[&["manifest", name, "--engine", engine], certs].concat()).ok();
+            assert!(shown.stdout.as_bytes() == image.manifest.bytes, "{shown}");
+        }
+    }
+    assert_eq!(asked(&registry, 7), ["path=/v2/library/alpine/manifests/1"; 7]);
 }
 
 /// The manifests that a registry was asked for, in order; so many at least.
