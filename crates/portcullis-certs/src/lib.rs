@@ -50,7 +50,7 @@ mod visible;
 
 pub use command::ShellCommand;
 pub use crl::{CrlScope, RevocationList};
-pub use engine_hosts::{EngineHost, read_engine_hosts};
+pub use engine_hosts::{EngineHost, read_engine_hosts, read_own_host_certs};
 pub use error::CertsError;
 pub use fault::{Encryption, Fault, LookAlike, WithoutConfig};
 pub use finding::{Finding, Severity};

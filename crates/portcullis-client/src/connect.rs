@@ -7,9 +7,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
-use portcullis_certs::{
-    CertsLocation, ClientPair, Finding, HostCerts, Layout, Severity, read_engine_hosts, read_host_certs,
-};
+use portcullis_certs::{ClientPair, Finding, HostCerts, Layout, Severity, read_host_certs, read_own_host_certs};
 use portcullis_oci::{Endpoint, RegistryHost};
 use reqwest::Url;
 use time::OffsetDateTime;
@@ -235,7 +233,7 @@ pub(crate) async fn read_certs(
     let (profile, location, owned) = (options.certs.profile, options.certs.location.clone(), host.clone());
     let now = OffsetDateTime::now_utc();
     let read = move || match profile.layout {
-        Layout::HostsToml { .. } => read_own_files(location.as_certs_location(), &owned, now),
+        Layout::HostsToml { .. } => read_own_host_certs(location.as_certs_location(), &owned, now),
         _ => read_host_certs(&profile, location.as_certs_location(), &owned, now),
     };
     let (certs, findings) = crate::blocking(read).await;
@@ -251,13 +249,6 @@ pub(crate) fn refuse_fatal(host: &RegistryHost, findings: Vec<Finding>) -> Resul
         return Err(ClientError::CertsDir { host: host.clone(), findings });
     }
     Ok(findings)
-}
-
-/// The files that containerd has for the host itself: what `hosts.toml` names for it and not for a mirror.
-fn read_own_files(location: CertsLocation<'_>, host: &RegistryHost, now: OffsetDateTime) -> (HostCerts, Vec<Finding>) {
-    let (mut hosts, findings) = read_engine_hosts(location, host, now);
-    let own = hosts.pop().filter(|own| own.host == *host).map(|own| own.certs);
-    (own.unwrap_or_default(), findings)
 }
 
 /// Why an attempt did not give a session.
