@@ -28,7 +28,7 @@ impl Client {
         loop {
             let error = match turn.client.read_here(endpoint, headers, progress).await {
                 Ok(response) if response.status().as_u16() < 400 || !self.has_turn_after(&turn) => {
-                    return Ok(response.from_place(turn.at));
+                    return Ok(response.with_place(turn.at));
                 }
                 Ok(response) => response.into_error().await,
                 Err(error) => error,

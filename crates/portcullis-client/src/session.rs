@@ -299,7 +299,7 @@ impl Repeat {
 }
 
 impl Response {
-    pub(crate) fn from_place(self, place: usize) -> Self {
+    pub(crate) fn with_place(self, place: usize) -> Self {
         Self { place, ..self }
     }
 
