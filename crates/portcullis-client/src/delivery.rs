@@ -12,6 +12,9 @@ use crate::origin::Origin;
 use crate::progress::Event;
 use crate::uploads::{Pace, UploadError, UploadLocation};
 
+/// How many bytes are sent in one request once something has broken: what the next break costs.
+pub const CAREFUL_CHUNK: u64 = 16 * 1024 * 1024;
+
 /// A blob that is being sent.
 pub(crate) struct Delivery<'a> {
     target: &'a Target,
@@ -63,7 +66,7 @@ impl<'a> Delivery<'a> {
     async fn after(&mut self, error: UploadError) -> Result<Next, ClientError> {
         let (error, asked) = match error {
             UploadError::Passing { error, asked } => (error, asked),
-            UploadError::NoChunks(error) if !self.broken => {
+            UploadError::NoChunks(error) if self.from == 0 => {
                 tracing::debug!(%error, "sending the blob as a whole");
                 self.pace = Pace::Whole;
                 return self.begin_anew().await;
@@ -75,6 +78,9 @@ impl<'a> Delivery<'a> {
             error => return Err(error.into()),
         };
         self.broken = true;
+        if let Pace::Chunks(chunk) = self.pace {
+            self.pace = Pace::Chunks(chunk.min(CAREFUL_CHUNK));
+        }
         let Some(pause) = self.attempts.pause(Instant::now(), asked) else { return Err(error) };
         let request = format!("upload of blob {}", self.blob.digest);
         tracing::debug!(%request, %error, ?pause, "going on");

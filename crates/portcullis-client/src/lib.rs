@@ -147,6 +147,7 @@ pub use choice::{Platforms, Referrers, TransferOptions};
 pub use compare::{Change, Comparison, Difference, ImageChange, Layer, Layers, MAX_COMPARED, Sides, compare};
 pub use copy::{Copied, copy, copy_image};
 pub use credentials::{AuthFileFault, AuthFiles, AuthOrder, Credential, Credentials, HelperFault, Kept, forget, keep};
+pub use delivery::CAREFUL_CHUNK;
 pub use distrust::Distrust;
 pub use error::{BlobFault, ClientError, DigestMismatch, LayoutFault, ProtocolFault};
 pub use hosts::{HostsFault, PassedOver, Purpose, check_registry_as_podman};

@@ -34,7 +34,8 @@ pub struct ClientOptions {
     /// How often a request is repeated, and a blob goes on.
     pub retries: Retries,
     /// How many bytes of a blob are sent in one request. A larger one is sent in chunks of so many, each of which the
-    /// registry keeps when the connection breaks later. 64 MiB.
+    /// registry keeps when the connection breaks later. 256 MiB: a registry may write each to its disk before it answers.
+    /// After a break it is [`crate::CAREFUL_CHUNK`] at most.
     pub chunk: u64,
 }
 
@@ -109,7 +110,7 @@ impl Default for ClientOptions {
             credentials: Credentials::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
-            chunk: 64 * 1024 * 1024,
+            chunk: 256 * 1024 * 1024,
         }
     }
 }

@@ -21,11 +21,15 @@ struct Case {
 
 impl Case {
     async fn new(alpn: &'static [&'static [u8]]) -> Self {
+        Self::of(alpn, SIZE).await
+    }
+
+    async fn of(alpn: &'static [&'static [u8]], size: usize) -> Self {
         let pki = Pki::new();
         let mut tls = pki.tls();
         tls.alpn = alpn;
         let site = Site::with_good_pair(&pki, tls).await;
-        let layer = noise(1, SIZE);
+        let layer = noise(1, size);
         let image = Image::new(&[&layer]);
         site.stub.put_blob("team/app", &image.blobs[0]);
         Self { site, image, layer }
@@ -136,6 +140,29 @@ async fn chunks_that_were_acknowledged_are_not_sent_again() {
     check(CHUNK, ("the first one broke", &cuts, &requests, &[])).await;
     let requests = [&first[..2], &rest, &["GET", "PUT 900000-999999"]].concat();
     check(CHUNK, ("the last one broke", &[cut(Method::PUT, 50_000, 0)], &requests, &[900_000])).await;
+}
+
+/// The next break costs less.
+#[tokio::test]
+async fn after_a_break_chunks_are_small() {
+    let case = Case::of(H1, 40_000_000).await;
+    case.site.stub.cut(vec![cut(Method::PUT, 500_000, 0), cut(Method::PATCH, 0, 0), cut(Method::PUT, 500_000, 0)]);
+    case.push(WHOLE).await.0.unwrap();
+    let chunks = ["PATCH 0-16777215", "PATCH 16777216-33554431", "PUT 33554432-39999999"];
+    let anew = ["GET", "DELETE", "POST"];
+    let last = ["GET", chunks[2]];
+    let requests = [&["POST", "PUT"][..], &anew, &chunks[..1], &anew, &chunks, &last].concat();
+    assert_eq!(case.requests(), requests);
+    case.assert_whole();
+
+    // Also where the registry takes none.
+    let case = Case::of(H1, 20_000_000).await;
+    case.site.stub.rule(|seen| (seen.method == Method::PATCH).then(|| reply(405, "")));
+    case.site.stub.cut(vec![cut(Method::PUT, 500_000, 0)]);
+    case.push(WHOLE).await.0.unwrap();
+    let requests = [&["POST", "PUT"][..], &anew, &chunks[..1], &["DELETE", "POST", "PUT"]].concat();
+    assert_eq!(case.requests(), requests);
+    case.assert_whole();
 }
 
 /// The registry has the blob, and its answer was lost: nothing is sent again.

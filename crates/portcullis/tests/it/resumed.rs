@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -29,18 +29,21 @@ const SLOW: u16 = 5600;
 
 const WORDS: [&str; 5] = ["pull", "registry.test:5600/demo/app:1", "--to", "oci:out", "--json"];
 
-/// A way to the registry that lets so many bytes of its answers through, and then no more, or breaks once so many have come
-/// the other way; TLS goes through as it is.
+/// A way to the registry that lets so many bytes of its answers through, and then no more, or breaks each time that so many
+/// have come the other way; TLS goes through as it is.
 struct SlowWay {
     listener: TcpListener,
     left: Arc<AtomicU64>,
-    until_break: Arc<AtomicU64>,
+    breaks: Breaks,
 }
+
+/// After how many bytes each, the next one first.
+type Breaks = Arc<Mutex<Vec<u64>>>;
 
 impl SlowWay {
     fn open(machine: &Machine) -> Self {
-        let (left, until_break) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(u64::MAX)));
-        let shared = (Arc::clone(&left), Arc::clone(&until_break));
+        let (left, breaks) = (Arc::new(AtomicU64::new(u64::MAX)), Breaks::default());
+        let shared = (Arc::clone(&left), Arc::clone(&breaks));
         let open = || {
             machine.enter_network();
             let listener = TcpListener::bind((ADDRESS, SLOW)).unwrap();
@@ -50,19 +53,19 @@ impl SlowWay {
             listener
         };
         let listener = thread::scope(|scope| scope.spawn(open).join().unwrap());
-        Self { listener, left, until_break }
+        Self { listener, left, breaks }
     }
 
     fn let_through(&self, bytes: u64) {
         self.left.store(bytes, Ordering::Relaxed);
     }
 
-    fn break_after(&self, bytes: u64) {
-        self.until_break.store(bytes, Ordering::Relaxed);
+    fn break_after(&self, breaks: &[u64]) {
+        *self.breaks.lock().unwrap() = breaks.to_vec();
     }
 
     fn has_broken(&self) -> bool {
-        self.until_break.load(Ordering::Relaxed) == u64::MAX
+        self.breaks.lock().unwrap().is_empty()
     }
 }
 
@@ -73,13 +76,12 @@ impl Drop for SlowWay {
     }
 }
 
-fn accept(listener: &TcpListener, left: &Arc<AtomicU64>, until_break: &Arc<AtomicU64>) {
+fn accept(listener: &TcpListener, left: &Arc<AtomicU64>, breaks: &Breaks) {
     while let Ok((client, _)) = listener.accept() {
         let server = TcpStream::connect((ADDRESS, 5443)).unwrap();
-        let (from, to, until_break) =
-            (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(until_break));
+        let (from, to, breaks) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(breaks));
         thread::spawn(move || {
-            ask(&from, &to, &until_break);
+            ask(&from, &to, &breaks);
             (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both))
         });
         let left = Arc::clone(left);
@@ -90,22 +92,23 @@ fn accept(listener: &TcpListener, left: &Arc<AtomicU64>, until_break: &Arc<Atomi
     }
 }
 
-fn ask(mut client: &TcpStream, mut server: &TcpStream, until_break: &AtomicU64) {
+fn ask(mut client: &TcpStream, mut server: &TcpStream, breaks: &Mutex<Vec<u64>>) {
     let mut piece = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = client.read(&mut piece) {
-        let left = until_break.load(Ordering::Relaxed);
-        if left < u64::MAX {
-            if left <= count as u64 {
-                // Once.
-                until_break.store(u64::MAX, Ordering::Relaxed);
-                return;
-            }
-            until_break.store(left - count as u64, Ordering::Relaxed);
-        }
-        if server.write_all(&piece[..count]).is_err() {
+        if is_break(&mut breaks.lock().unwrap(), count as u64) || server.write_all(&piece[..count]).is_err() {
             return;
         }
     }
+}
+
+fn is_break(breaks: &mut Vec<u64>, came: u64) -> bool {
+    let Some(left) = breaks.first_mut() else { return false };
+    *left = left.saturating_sub(came);
+    let is_now = *left == 0;
+    if is_now {
+        breaks.remove(0);
+    }
+    is_now
 }
 
 /// One connection at a time has much to say in these tests, so that nobody else takes from what is left.
@@ -226,19 +229,20 @@ fn a_part_that_was_damaged_meanwhile_is_fetched_again() {
     assert!(!read_lossy(&machine.dir().join("out/index.json")).is_empty());
 }
 
-/// A blob of more than 64 MiB goes in chunks, and what a chunk's answer has acknowledged is not sent again.
+/// After a break a blob goes in chunks, and what a chunk's answer has acknowledged is not sent again.
 #[test]
 fn a_push_that_breaks_goes_on_after_the_last_chunk() {
-    const CHUNK: u64 = 64 * 1024 * 1024;
+    const CHUNK: u64 = portcullis_client::CAREFUL_CHUNK;
     skip_unless!(IP, NSENTER, Need::Namespaces);
     let machine = Machine::new();
     let registry = Registry::up(&machine);
     registry.fill_certs(&machine.docker_certs(&format!("{HOST}:{SLOW}")), &registry.new_client("ci-7"));
-    let image = Image::new(8, &[100_000_000]);
+    let image = Image::new(8, &[60_000_000]);
     let size = image.layers[0].bytes.len() as u64;
     image.write_layout(&machine.dir().join("layout"), "v1");
     let way = SlowWay::open(&machine);
-    way.break_after(CHUNK + 10_000_000);
+    // In the middle of the whole blob, and of the third chunk.
+    way.break_after(&[10_000_000, 40_000_000]);
 
     let reference = format!("{HOST}:{SLOW}/demo/app:1");
     let pushed = machine.run(PORTCULLIS, &["push", "oci:layout", &reference, "--json"]).ok();
@@ -247,9 +251,9 @@ fn a_push_that_breaks_goes_on_after_the_last_chunk() {
     let resumed = |line: &&str| line.contains(&digest) && line.contains(r#""state":"resumed""#);
     let resumed: Vec<&str> = pushed.stdout.lines().filter(resumed).collect();
     // More than once where the registry has not noticed the break yet.
-    let acknowledged = format!(r#""moved":{CHUNK},"#);
+    let acknowledged = format!(r#""moved":{},"#, 2 * CHUNK);
     assert!(!resumed.is_empty() && resumed.iter().all(|line| line.contains(&acknowledged)), "{pushed}");
-    registry.log_line(&["method=PUT", "/blobs/uploads/", "status=201", &format!("received={} ", size - CHUNK)]);
+    registry.log_line(&["method=PUT", "/blobs/uploads/", "status=201", &format!("received={} ", size - 3 * CHUNK)]);
 
     machine.run(PORTCULLIS, &["pull", &reference, "--to", "oci:out"]).ok();
     let pulled = fs::read(machine.dir().join("out/blobs/sha256").join(image.layers[0].digest.hex())).unwrap();
