@@ -94,8 +94,16 @@ impl<D: Disk> LocalBackend<D> {
         };
         let data = layout::upload_data(&aside);
         let placed = self.durable.place_all(&[(&data, key.as_str()), (temporary, link.as_str())]);
-        self.durable.discard(&aside);
+        self.discard_sealed(&aside);
         placed
+    }
+
+    /// Removes an upload that was set aside and whose data has moved: what it is known to hold, without looking.
+    fn discard_sealed(&self, aside: &str) {
+        let removed = self.disk().remove_file(&layout::upload_state(aside));
+        if removed.and_then(|()| self.disk().remove_directory(aside)).is_err() {
+            self.durable.discard(aside);
+        }
     }
 
     /// The times at which something was retired, oldest first. Other names in the trash are somebody else's.
@@ -286,7 +294,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
             return Err(StoreError::UploadUnknown { id: stage.id() });
         };
         let sealed = self.durable.place(&layout::upload_data(&aside), key.as_str());
-        self.durable.discard(&aside);
+        self.discard_sealed(&aside);
         sealed
     }
 
