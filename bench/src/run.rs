@@ -142,6 +142,7 @@ impl Run<'_> {
         for number in 0..TAGS {
             seed.tag("many/tags", &format!("t{number:06}"), &image)?;
         }
+        seed.settle()?;
         let begun = Instant::now();
         let large = self.site.portcullis(Share::One, Data::Kept("portcullis-large"))?;
         self.results.add_time(START_LARGE, &large.name, begun.elapsed());
@@ -179,6 +180,7 @@ impl Run<'_> {
             let content = Content::of(random(u64::from(number) + 1000, 64));
             seed.garbage(&format!("garbage/g{:03}", number % 100), &content)?;
         }
+        seed.settle()?;
         let peer = self.site.portcullis(Share::One, Data::Kept("portcullis-garbage"))?;
         let layer = format!("/v2/many/r00000/blobs/{}", image.blobs[1].digest);
         let head = || Step::Head { path: layer.clone() };

@@ -51,6 +51,12 @@ impl Seed {
         self.layer_link(name, &content.digest)
     }
 
+    /// Waits until the disk has all of it: a store that is found like this was not written a moment ago, and a start that
+    /// makes sure of that would be measured with the writing.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.root)?)?)
+    }
+
     fn blob(&self, content: &Content) -> anyhow::Result<()> {
         let hex = content.digest.trim_start_matches("sha256:");
         self.file(&format!("blobs/sha256/{}/{hex}/data", &hex[..2]), &content.bytes).map(drop)
