@@ -107,6 +107,7 @@ mod deliver;
 mod delivery;
 mod distrust;
 mod download;
+mod early_sync;
 mod error;
 mod expected;
 mod hosts;

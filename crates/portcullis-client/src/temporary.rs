@@ -7,11 +7,13 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_oci::Digest;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
+use crate::early_sync::EarlySync;
 use crate::error::ClientError;
 
 /// A part of a blob with fewer bytes is not kept: they are fetched again sooner than somebody asks what the file is.
@@ -22,6 +24,7 @@ pub(crate) const WORTH_KEEPING: u64 = 1024 * 1024;
 pub(crate) struct Temporary {
     path: PathBuf,
     file: File,
+    early: Mutex<EarlySync>,
     kept: AtomicBool,
     /// How many bytes make it worth keeping where it does not become whole; `None`: it never is.
     worth: Option<u64>,
@@ -34,7 +37,7 @@ impl Temporary {
         loop {
             let path = root.join(format!(".portcullis-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { path, file, kept: AtomicBool::new(false), worth: None }),
+                Ok(file) => return Ok(Self::of(path, file, None)),
                 // Left by an earlier process with our number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(ClientError::io("create", &path)(error)),
@@ -67,7 +70,7 @@ impl Temporary {
         if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
             return None;
         }
-        let part = Self { path, file, kept: AtomicBool::new(false), worth: Some(WORTH_KEEPING) };
+        let part = Self::of(path, file, Some(WORTH_KEEPING));
         (is_new || part.has_mode_of_today(root, &opened).is_ok()).then_some(part)
     }
 
@@ -101,12 +104,14 @@ impl Temporary {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.file.write_all(bytes).map_err(ClientError::io("write", &self.path))
+        self.file.write_all(bytes).map_err(ClientError::io("write", &self.path))?;
+        self.wrote(bytes)
     }
 
     /// Writes at a place of its own; several may at once.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), ClientError> {
-        self.file.write_all_at(bytes, offset).map_err(ClientError::io("write", &self.path))
+        self.file.write_all_at(bytes, offset).map_err(ClientError::io("write", &self.path))?;
+        self.wrote(bytes)
     }
 
     /// Makes it so long; what was not written reads as zeros.
@@ -116,17 +121,35 @@ impl Temporary {
 
     /// Gives it its name.
     pub(crate) fn persist(&self, target: &Path) -> Result<(), ClientError> {
-        self.file.sync_all().map_err(ClientError::io("sync", &self.path))?;
+        let early = self.early().settle();
+        early.and_then(|()| self.file.sync_all()).map_err(ClientError::io("sync", &self.path))?;
         fs::rename(&self.path, target).map_err(ClientError::io("write", target))?;
         self.kept.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn of(path: PathBuf, file: File, worth: Option<u64>) -> Self {
+        Self { path, file, early: Mutex::default(), kept: AtomicBool::new(false), worth }
+    }
+
+    fn wrote(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        self.early().wrote(&self.file, bytes.len() as u64).map_err(ClientError::io("sync", &self.path))
+    }
+
+    fn early(&self) -> MutexGuard<'_, EarlySync> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let is_worth = |worth| self.file.metadata().is_ok_and(|file| file.len() >= worth);
-        if !self.kept.load(Ordering::Relaxed) && !self.worth.is_some_and(is_worth) {
+        if self.kept.load(Ordering::Relaxed) {
+            return;
+        }
+        // Waited for: until then its descriptor keeps the lock, and of bytes that it has lost nobody may make a blob.
+        let is_sound = self.early().settle().is_ok();
+        let is_worth = |worth| is_sound && self.file.metadata().is_ok_and(|file| file.len() >= worth);
+        if !self.worth.is_some_and(is_worth) {
             // Nothing can be done about a failure, and nobody takes a temporary for a blob.
             drop(fs::remove_file(&self.path));
         }
