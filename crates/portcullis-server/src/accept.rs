@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::app::App;
 use crate::connection;
+use crate::connection::gathering::Gathering;
 use crate::connection::refused::{self, Stranger};
 use crate::events::KeyProven;
 use crate::events::metrics::HandshakeResult;
@@ -50,7 +51,7 @@ const NO_CERTIFICATE: &str = "no client certificate was presented: none is insta
                               found none that was issued by a CA in the list we send";
 
 /// A TCP stream on which a write that makes no progress fails.
-pub(crate) type Stream = std::pin::Pin<Box<TimeoutStream<TcpStream>>>;
+pub(crate) type Stream = Gathering<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>;
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -200,11 +201,12 @@ async fn shake_hands(
     })?;
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(shared.app.limits.body_timeout));
+    let stream = Gathering::new(Box::pin(stream));
     // A TLS record begins with its type, 22 for a handshake; an HTTP request with a capital letter.
     let accepted = if first.is_ascii_uppercase() {
-        Err(refuse_plain_http(Box::pin(stream)).await)
+        Err(refuse_plain_http(stream).await)
     } else {
-        let accepted = TlsAcceptor::from(config).accept(Box::pin(stream)).into_fallible().await;
+        let accepted = TlsAcceptor::from(config).accept(stream).into_fallible().await;
         accepted.map_err(|(error, stream)| (HandshakeError::Tls(error), stream))
     };
     let stream = accepted.map_err(|(error, stream)| {

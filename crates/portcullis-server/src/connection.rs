@@ -2,6 +2,7 @@
 //! stops, and when its peer is no longer trusted.
 
 mod answers;
+pub(crate) mod gathering;
 mod moves;
 mod parting;
 pub(crate) mod refused;
@@ -74,12 +75,13 @@ struct Requests(Arc<Session>);
 
 /// Serves until the peer leaves or has to.
 pub(crate) async fn serve(
-    stream: Box<TlsStream<Stream>>,
+    mut stream: Box<TlsStream<Stream>>,
     peer: Arc<Peer>,
     app: Arc<App>,
     usage: Usage,
     mut stop: watch::Receiver<bool>,
 ) {
+    stream.get_mut().0.begin();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let windows = is_http2.then(|| app.windows.share());
     let drain_timeout = app.limits.drain_timeout;
