@@ -156,6 +156,16 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError>;
 
+    /// The same for pieces that follow one another.
+    fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError> {
+        let mut at = offset;
+        pieces.iter().try_for_each(|piece| {
+            self.write_at(piece, at)?;
+            at += piece.len() as u64;
+            Ok(())
+        })
+    }
+
     /// Fills `buf` from `offset` on: less only at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError>;
 
@@ -164,6 +174,11 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
     /// Makes the bytes written so far outlive an epoch. After an error they cannot be trusted any more: discard it,
     /// unless the error is [`StoreError::ReadOnly`].
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Waits for what it syncs ahead of its end by itself. Errors are those of [`Stage::sync`].
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Replaces the note. It survives the end of this process; it may be lost or torn when the epoch changes.
     fn note(&mut self, note: &[u8]) -> Result<(), StoreError>;

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A round that takes so long has more to write than what small objects need: a large push, or another program's files on
-/// the same filesystem. For a while nobody should wait for that.
-const SLOW: Duration = Duration::from_millis(100);
+/// For how long nobody should wait for a round after one that took long.
 const AVOIDED: Duration = Duration::from_secs(1);
 
 /// Where those meet who want something synced.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Committer {
+    /// A round takes long from here on.
+    slow_from: Duration,
     group: Mutex<Group>,
     done: Condvar,
     inside: AtomicUsize,
@@ -56,6 +56,10 @@ pub(crate) struct Inside<'a> {
 }
 
 impl Committer {
+    pub(crate) fn new(slow_from: Duration) -> Self {
+        Self { slow_from, group: Mutex::default(), done: Condvar::new(), inside: AtomicUsize::new(0) }
+    }
+
     /// Counts the caller among those who sync or wait for it.
     pub(crate) fn enter(&self) -> Inside<'_> {
         let count = self.inside.fetch_add(1, Ordering::Relaxed) + 1;
@@ -85,7 +89,7 @@ impl Committer {
         let result = sync();
         let mut group = self.group();
         group.is_running = false;
-        group.slow = (begun.elapsed() > SLOW).then(Instant::now);
+        group.slow = (begun.elapsed() > self.slow_from).then(Instant::now);
         if result.is_ok() {
             group.succeeded = number;
         }
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn who_comes_during_a_round_waits_for_the_next_one_and_all_share_it() {
-        let (committer, syncs) = (Committer::default(), AtomicUsize::new(0));
+        let (committer, syncs) = (Committer::new(Duration::MAX), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             let first = running(scope, &committer);
             let join = || {
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_of_all_who_waited_for_it_and_of_nobody_else() {
-        let committer = Committer::default();
+        let committer = Committer::new(Duration::MAX);
         std::thread::scope(|scope| {
             let first = running(scope, &committer);
             let join = || committer.join(|| Err(io::ErrorKind::StorageFull.into()));
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn only_a_round_that_began_later_and_succeeded_covers_a_moment() {
-        let committer = Committer::default();
+        let committer = Committer::new(Duration::MAX);
         let moment = committer.now();
         assert!(!committer.has_covered(moment));
         committer.join(|| Err(io::ErrorKind::Other.into())).unwrap_err();

@@ -4,17 +4,17 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 
 /// The data directory of one store.
 pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// An open file. Closing it makes nothing durable.
-    type File: fmt::Debug + Send + Sync;
+    type File: fmt::Debug + Send + Sync + 'static;
 
     fn open(&self, path: &str, access: Access) -> io::Result<Self::File>;
     /// Follows symbolic links, as every other call.
@@ -36,6 +36,10 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// From how many who wait at once it is better to sync everything for all of them than a file for each. `None`: never,
     /// where such a sync may not tell that something was lost.
     fn shares_syncs_from(&self) -> Option<usize>;
+    /// From how long on such a sync has more to write than what small objects need.
+    fn slow_sync(&self) -> Duration;
+    /// After so many bytes of a growing file it is worth to sync them while more come.
+    fn early_sync_step(&self) -> u64;
     /// Bytes that a process without privileges may still use.
     fn free(&self) -> io::Result<u64>;
     /// A text that changes whenever unsynced bytes may have been lost.
@@ -47,6 +51,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What is in memory already, without waiting for the disk. `None`: nothing is there, or nobody can tell.
     fn read_cached(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// The same from several places at once. One large write costs half of what its pieces do: the page cache takes larger
+    /// pages for it.
+    fn write_vectored_at(&self, file: &Self::File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     fn cut(&self, file: &Self::File, len: u64) -> io::Result<()>;
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
     fn stamp(&self, file: &Self::File) -> io::Result<Stamp>;
@@ -89,6 +96,15 @@ pub(crate) struct Stamp {
 
 /// One alone has its files synced sooner than all that others have written to the same filesystem.
 const WORTH_SHARING: usize = 3;
+
+/// IOV_MAX: one write takes no more.
+const MOST_PIECES: usize = 1024;
+
+/// A large push is among it, or another program's files on the same filesystem.
+const SLOW_SYNC: Duration = Duration::from_millis(100);
+
+/// 100 MB that come in 390 ms were durable 168 ms later without, 41 ms with it. Each costs a flush of the disk.
+const EARLY_SYNC_STEP: u64 = 16 << 20;
 
 /// Filesystems whose `syncfs` waits for data and journal (`f_type` of statfs(2)): ext2 to 4, XFS, Btrfs, F2FS. Others, such
 /// as network filesystems and FUSE, may leave that to somebody else.
@@ -193,6 +209,14 @@ impl Disk for RealDisk {
         self.shares_syncs_from
     }
 
+    fn slow_sync(&self) -> Duration {
+        SLOW_SYNC
+    }
+
+    fn early_sync_step(&self) -> u64 {
+        EARLY_SYNC_STEP
+    }
+
     fn free(&self) -> io::Result<u64> {
         let filesystem = rustix::fs::fstatvfs(&self.root)?;
         Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
@@ -225,6 +249,11 @@ impl Disk for RealDisk {
 
     fn write_at(&self, file: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
+    }
+
+    fn write_vectored_at(&self, file: &OwnedFd, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let pieces = &pieces[..pieces.len().min(MOST_PIECES)];
+        Ok(rustix::io::retry_on_intr(|| rustix::io::pwritev(file, pieces, offset))?)
     }
 
     fn cut(&self, file: &OwnedFd, len: u64) -> io::Result<()> {

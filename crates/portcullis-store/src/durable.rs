@@ -6,7 +6,7 @@
 //! until a new file could be written and synced. Must not know what is stored.
 
 use std::collections::{HashSet, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -63,11 +63,11 @@ struct Failure {
 impl<D: Disk> Durable<D> {
     pub(crate) fn new(disk: D, root: PathBuf) -> Self {
         Self {
+            committer: Committer::new(disk.slow_sync()),
             disk,
             root,
             next_temporary: AtomicU64::new(0),
             settled: Mutex::default(),
-            committer: Committer::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
         }
@@ -211,6 +211,30 @@ impl<D: Disk> Durable<D> {
             };
             let written = written.map_err(self.fault("write", path))?;
             rest = &rest[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes all pieces, one after another.
+    pub(crate) fn write_pieces_at(
+        &self,
+        file: &D::File,
+        path: &str,
+        pieces: &[&[u8]],
+        mut offset: u64,
+    ) -> Result<(), StoreError> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut rest = &mut slices[..];
+        // Empty ones at the front are nothing to write.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let written = match self.disk.write_vectored_at(file, rest, offset) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                done => done,
+            };
+            let written = written.map_err(self.fault("write", path))?;
+            IoSlice::advance_slices(&mut rest, written);
             offset += written as u64;
         }
         Ok(())

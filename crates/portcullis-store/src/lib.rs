@@ -25,6 +25,7 @@ mod users;
 mod at_hand;
 mod backend;
 mod durable;
+mod early;
 mod layout;
 mod legacy;
 mod link;

@@ -2,9 +2,9 @@
 //!
 //! Must not know what an object means.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_oci::UploadId;
@@ -12,6 +12,7 @@ use portcullis_oci::UploadId;
 use crate::backend::{Backend, ListingStamp, Object, Prepared, Reaped, Stage, Staged, Stamp};
 use crate::disk::{self, Access, Disk, Kind};
 use crate::durable::{Aside, Durable, is_absence};
+use crate::early::EarlySync;
 use crate::error::StoreError;
 use crate::layout::{self, Key, Prefix};
 use crate::lock::{self, Holder, Lock};
@@ -22,6 +23,18 @@ pub(crate) struct LocalBackend<D: Disk> {
     durable: Arc<Durable<D>>,
     boot_id: String,
     lock: Lock<D::File>,
+    lost: Lost,
+}
+
+/// Stages that lost bytes to a sync ahead of their end: whoever held them may be gone by then, and the next must not get
+/// them.
+#[derive(Debug, Clone, Default)]
+struct Lost(Arc<Mutex<HashSet<UploadId>>>);
+
+impl Lost {
+    fn ids(&self) -> MutexGuard<'_, HashSet<UploadId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<D: Disk> LocalBackend<D> {
@@ -40,7 +53,7 @@ impl<D: Disk> LocalBackend<D> {
         if let Err(error) = durable.sync_everything() {
             tracing::error!(%error, "the store opens read-only");
         }
-        Ok(Self { durable: Arc::new(durable), boot_id: holder.boot_id, lock })
+        Ok(Self { durable: Arc::new(durable), boot_id: holder.boot_id, lock, lost: Lost::default() })
     }
 
     fn disk(&self) -> &D {
@@ -59,7 +72,16 @@ impl<D: Disk> LocalBackend<D> {
 
     fn local_stage(&self, id: UploadId, file: D::File) -> Box<dyn Stage> {
         let path = layout::upload_data(&layout::upload(&id));
-        Box::new(LocalStage { durable: Arc::clone(&self.durable), id, path, file, synced: false })
+        let (durable, lost) = (Arc::clone(&self.durable), self.lost.clone());
+        Box::new(LocalStage {
+            durable,
+            id,
+            path,
+            file: Arc::new(file),
+            synced: false,
+            early: EarlySync::default(),
+            lost,
+        })
     }
 
     fn make_stage(&self, aside: &str, id: &UploadId, note: &[u8]) -> Result<Box<dyn Stage>, StoreError> {
@@ -269,6 +291,9 @@ impl<D: Disk> Backend for LocalBackend<D> {
 
     fn staged(&self, id: &UploadId) -> Result<Option<Staged>, StoreError> {
         const MAX_NOTE_BYTES: usize = 64 * 1024;
+        if self.lost.ids().contains(id) {
+            return Ok(None);
+        }
         let path = layout::upload(id);
         let state = layout::upload_state(&path);
         let Some((file, _)) = self.open_file(&state, Access::Read)? else { return Ok(None) };
@@ -309,7 +334,9 @@ impl<D: Disk> Backend for LocalBackend<D> {
     }
 
     fn discard(&self, id: &UploadId) -> Result<bool, StoreError> {
-        let Some(aside) = self.durable.set_aside(&layout::upload(id))? else { return Ok(false) };
+        let aside = self.durable.set_aside(&layout::upload(id))?;
+        self.lost.ids().remove(id);
+        let Some(aside) = aside else { return Ok(false) };
         self.durable.discard(&aside);
         Ok(true)
     }
@@ -372,9 +399,11 @@ struct LocalStage<D: Disk> {
     durable: Arc<Durable<D>>,
     id: UploadId,
     path: String,
-    file: D::File,
+    file: Arc<D::File>,
     /// Nothing was written since the last sync, so that there is no flush to wait for.
     synced: bool,
+    early: EarlySync,
+    lost: Lost,
 }
 
 impl<D: Disk> Stage for LocalStage<D> {
@@ -388,8 +417,18 @@ impl<D: Disk> Stage for LocalStage<D> {
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.write_pieces_at(&[bytes], offset)
+    }
+
+    fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError> {
         self.synced = false;
-        self.durable.write_at(&self.file, &self.path, bytes, offset)
+        self.durable.write_pieces_at(&self.file, &self.path, pieces, offset)?;
+        let (id, lost) = (self.id, self.lost.clone());
+        let failed = move || {
+            lost.ids().insert(id);
+        };
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.early.wrote(bytes, &self.durable, (&self.file, &self.path), failed)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError> {
@@ -402,10 +441,20 @@ impl<D: Disk> Stage for LocalStage<D> {
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.settle()?;
         if !self.synced {
             self.durable.check_writable()?;
             self.durable.sync_grown(&self.file, &self.path)?;
             self.synced = true;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.early.settle()?;
+        if self.lost.ids().contains(&self.id) {
+            let told = std::io::Error::other("bytes were lost in a sync before");
+            return Err(self.durable.fault("sync", &self.path)(told));
         }
         Ok(())
     }

@@ -226,9 +226,8 @@ impl Writer {
     async fn write(&mut self, batch: Vec<Bytes>) -> Result<(), ApiError> {
         let mut upload = self.settle().await?;
         *self = Self::Writing(tokio::task::spawn_blocking(move || {
-            for bytes in batch {
-                upload.append(&bytes)?;
-            }
+            let pieces: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).collect();
+            upload.append_all(&pieces)?;
             Ok(upload)
         }));
         Ok(())

@@ -8,7 +8,7 @@
 mod tree;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ struct State {
     holding: bool,
     free: u64,
     shares_syncs_from: Option<usize>,
+    early_sync_step: u64,
 }
 
 /// What a call is about to do, for the trap.
@@ -86,6 +87,7 @@ impl ModelDisk {
             holding: false,
             free: 1 << 40,
             shares_syncs_from: None,
+            early_sync_step: u64::MAX,
         };
         Self { state: Arc::new((Mutex::new(state), Condvar::new())) }
     }
@@ -113,6 +115,13 @@ impl ModelDisk {
     pub(crate) fn of_shared_syncs() -> Self {
         let disk = Self::new();
         disk.state().shares_syncs_from = Some(1);
+        disk
+    }
+
+    /// A disk on which a growing file is synced early, again and again.
+    pub(crate) fn of_early_syncs(step: u64) -> Self {
+        let disk = Self::new();
+        disk.state().early_sync_step = step;
         disk
     }
 
@@ -334,6 +343,15 @@ impl Disk for ModelDisk {
         self.state().shares_syncs_from
     }
 
+    /// However long this machine takes: how many calls there are must not depend on that.
+    fn slow_sync(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn early_sync_step(&self) -> u64 {
+        self.state().early_sync_step
+    }
+
     fn free(&self) -> io::Result<u64> {
         Ok(self.call(What::NeedsNoSpace)?.free)
     }
@@ -364,13 +382,23 @@ impl Disk for ModelDisk {
         Ok(bytes.len())
     }
 
+    fn write_vectored_at(&self, file: &u64, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        self.write_at(file, &bytes, offset)
+    }
+
     fn cut(&self, file: &u64, len: u64) -> io::Result<()> {
         self.call(What::NeedsNoSpace)?.tree.file(*file).data.resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
 
     fn sync_data(&self, file: &u64) -> io::Result<()> {
-        self.call(What::SyncData(*file))?.tree.sync_data(*file);
+        let mut state = self.call(What::SyncData(*file))?;
+        // An early sync may come when the power was cut and its file is gone.
+        if !state.tree.nodes.contains_key(file) {
+            return Err(Errno::STALE.into());
+        }
+        state.tree.sync_data(*file);
         Ok(())
     }
 

@@ -229,6 +229,25 @@ fn check_heads_during(scenario: Scenario, at: u64, patience: Duration) -> (bool,
     })
 }
 
+/// Each upload is synced early once, on a thread of its own: how many calls there are does not depend on who is scheduled
+/// first, their order does.
+#[test]
+fn a_push_that_is_synced_early_survives_everything() {
+    check_on(
+        || ModelDisk::of_early_syncs(900),
+        |_| Ok(()),
+        |run| {
+            let content = long_content();
+            let id = run.start("team/app", &content)?;
+            run.append_and_save(id, 1000)?;
+            run.append_and_save(id, content.len() - 10)?;
+            run.finish(id)?;
+            let id = run.start("team/app", &content[1..])?;
+            run.finish(id)
+        },
+    );
+}
+
 /// Runs a scenario to its end, to every call with an end of the process after it, and with every call failing.
 /// Both with each file synced for itself and with syncs of everything.
 fn check(before: Scenario, scenario: Scenario) {

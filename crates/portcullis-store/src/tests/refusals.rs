@@ -52,6 +52,48 @@ fn an_upload_that_could_not_be_synced_is_never_resumed() {
 }
 
 #[test]
+fn bytes_lost_in_an_early_sync_are_never_acknowledged() {
+    let ends: [fn(Upload) -> Result<(), StoreError>; 2] =
+        [|upload| upload.save().map(drop), |upload| upload.finish(&digest(&[7; 2000]))];
+    for end in ends {
+        let disk = ModelDisk::of_early_syncs(1000);
+        let store = reopen(&disk, 0);
+        let mut upload = begin(&store, &[7; 900]);
+        let id = upload.id();
+        disk.arm(Some(Trap::FailingSyncs));
+        upload.append(&[7; 1100]).unwrap();
+        while store.health().read_only.is_none() {
+            std::thread::yield_now();
+        }
+        // Like the kernel's, the next sync of the same file succeeds.
+        disk.arm(None);
+        assert!(matches!(end(upload), Err(StoreError::Io { action: "sync", .. })));
+        assert!(matches!(store.resume_upload(&app(), &id, OWNER), Err(StoreError::UploadUnknown { .. })));
+        assert_eq!(store.health().open_uploads, 0);
+        assert_eq!(store.stat_blob(&app(), &digest(&[7; 2000])).unwrap(), None);
+    }
+}
+
+#[test]
+fn an_upload_whose_early_sync_failed_when_nobody_held_it_is_never_resumed() {
+    let disk = ModelDisk::of_early_syncs(1000);
+    let store = reopen(&disk, 0);
+    let upload = begin(&store, &[7; 900]);
+    let id = upload.id();
+    upload.save().unwrap();
+    let mut upload = store.resume_upload(&app(), &id, OWNER).unwrap();
+    disk.arm(Some(Trap::FailingSyncs));
+    upload.append(&[7; 1100]).unwrap();
+    drop(upload);
+    while store.upload_status(&app(), &id, OWNER).is_ok() {
+        std::thread::yield_now();
+    }
+    disk.arm(None);
+    assert!(matches!(store.resume_upload(&app(), &id, OWNER), Err(StoreError::UploadUnknown { .. })));
+    assert_eq!(store.health().open_uploads, 0);
+}
+
+#[test]
 fn a_full_disk_leaves_nothing() {
     let (disk, store) = open(0);
     let files = || disk.tree().into_keys().filter(|path| !path.ends_with('/')).collect::<Vec<_>>();
