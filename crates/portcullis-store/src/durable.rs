@@ -203,17 +203,7 @@ impl<D: Disk> Durable<D> {
 
     /// Writes all of `bytes`.
     pub(crate) fn write_at(&self, file: &D::File, path: &str, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        let (mut rest, mut offset) = (bytes, offset);
-        while !rest.is_empty() {
-            let written = match self.disk.write_at(file, rest, offset) {
-                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                done => done,
-            };
-            let written = written.map_err(self.fault("write", path))?;
-            rest = &rest[written..];
-            offset += written as u64;
-        }
-        Ok(())
+        self.write_pieces_at(file, path, &[bytes], offset)
     }
 
     /// Writes all pieces, one after another.
