@@ -238,7 +238,9 @@ impl Upload {
         let end = self.offset + pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.written = self.written.max(end);
         self.stage.write_pieces_at(pieces, self.offset)?;
-        pieces.iter().for_each(|piece| self.hasher.update(piece));
+        for piece in pieces {
+            self.hasher.update(piece);
+        }
         self.offset = end;
         Ok(())
     }
