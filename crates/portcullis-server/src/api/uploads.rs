@@ -202,9 +202,7 @@ impl Received {
 
     /// Blocks.
     fn into_upload(mut self) -> Result<Upload, StoreError> {
-        for bytes in &self.rest {
-            self.upload.append(bytes)?;
-        }
+        append_batch(&mut self.upload, &self.rest)?;
         Ok(self.upload)
     }
 }
@@ -226,8 +224,7 @@ impl Writer {
     async fn write(&mut self, batch: Vec<Bytes>) -> Result<(), ApiError> {
         let mut upload = self.settle().await?;
         *self = Self::Writing(tokio::task::spawn_blocking(move || {
-            let pieces: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).collect();
-            upload.append_all(&pieces)?;
+            append_batch(&mut upload, &batch)?;
             Ok(upload)
         }));
         Ok(())
@@ -244,6 +241,11 @@ impl Writer {
             Self::Failed => Err(ApiError::BodyCut { reason: "an earlier write failed".to_owned() }),
         }
     }
+}
+
+fn append_batch(upload: &mut Upload, batch: &[Bytes]) -> Result<(), StoreError> {
+    let pieces: Vec<&[u8]> = batch.iter().map(AsRef::as_ref).collect();
+    upload.append_all(&pieces)
 }
 
 /// Where `Content-Range` is given it must begin where the upload stands.
