@@ -17,6 +17,8 @@ pub const MAX_MIRRORS: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistriesConf {
     tables: BTreeMap<String, RegistryTable>,
+    /// The files it was read from, in order.
+    pub files: Vec<PathBuf>,
 }
 
 /// A `[[registry]]`.
@@ -173,6 +175,12 @@ impl RegistriesConf {
     /// Takes in a file that is read later: it replaces what has the same prefix.
     pub fn extend(&mut self, later: Self) {
         self.tables.extend(later.tables);
+        self.files.extend(later.files);
+    }
+
+    /// All of them, in byte order of their prefixes.
+    pub fn tables(&self) -> impl Iterator<Item = &RegistryTable> {
+        self.tables.values()
     }
 
     /// The table with the longest prefix that `name`, `host[:port]` with or without `/repository`, begins with.
@@ -230,7 +238,7 @@ impl RegistriesConf {
         let items = field(tree, "registry").map_or(Ok(&[][..]), |node| tables(node, "registry"))?;
         let tables: Vec<RegistryTable> = items.iter().map(|node| table(node, path)).collect::<Result<_, _>>()?;
         agree(&tables)?;
-        Ok(Self::first_of_each(tables))
+        Ok(Self { tables: first_of_each(tables), files: vec![path.to_owned()] })
     }
 
     /// `ConvertToV2`: `[registries.insecure]` and `[registries.block]` are lists of locations.
@@ -245,16 +253,7 @@ impl RegistriesConf {
                 if blocks { table.blocked = true } else { table.insecure = true }
             }
         }
-        Ok(Self { tables: read })
-    }
-
-    /// Of several with the same prefix the first counts.
-    fn first_of_each(read: Vec<RegistryTable>) -> Self {
-        let mut tables = BTreeMap::new();
-        for table in read {
-            tables.entry(table.prefix.clone()).or_insert(table);
-        }
-        Self { tables }
+        Ok(Self { tables: read, files: vec![path.to_owned()] })
     }
 }
 
@@ -365,6 +364,15 @@ fn location(text: &str, node: &Node) -> Result<String, NotTaken> {
         return Err(not_taken(node.line, &format!("{text:?} is written as an address: leave the scheme out")));
     }
     Ok(trimmed.to_owned())
+}
+
+/// Of several with the same prefix the first counts.
+fn first_of_each(read: Vec<RegistryTable>) -> BTreeMap<String, RegistryTable> {
+    let mut tables = BTreeMap::new();
+    for table in read {
+        tables.entry(table.prefix.clone()).or_insert(table);
+    }
+    tables
 }
 
 /// `postProcessRegistries`: those of one location must agree.

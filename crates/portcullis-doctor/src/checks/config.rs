@@ -3,7 +3,10 @@
 use super::{Check, never, nothing_more, requires};
 use crate::diagnosis::{Diagnosis, day};
 use crate::facts::{Facts, TextFile};
-use portcullis_certs::{EngineProfile, Layout, Outcome, Severity, ShellCommand, UnreadReason, Version};
+use portcullis_certs::engine_files::{RegistryTable, Written};
+use portcullis_certs::{
+    EngineProfile, Finding, Layout, Outcome, RegistryHost, Severity, ShellCommand, UnreadReason, Version,
+};
 use std::path::Path;
 
 pub(super) static CHECKS: &[Check] = &[
@@ -48,12 +51,15 @@ pub(super) static CHECKS: &[Check] = &[
     },
     Check {
         code: "D83",
-        title: "registries.conf calls the registry insecure",
+        title: "registries.conf calls the registry insecure, or blocks it",
         severity: Severity::Warning,
-        why: "Podman then does not verify the registry's certificate, and falls back to plain HTTP",
-        text: "`insecure = true` of a `[[registry]]` holds for its prefix. The certificates are loaded and a client certificate is sent all the same, unlike in Docker, but to whomever answers. `--tls-verify` on the command line wins over it.",
-        fix: "remove `insecure = true` once the registry's CA is in its directory",
-        skip: |facts| if facts.config.registries.is_empty() { Some("there is no registries.conf") } else { None },
+        why: "Podman then does not verify the registry's certificate and falls back to plain HTTP, or does not ask it at all",
+        text: "`insecure = true` of a `[[registry]]` holds for its prefix. The certificates are loaded and a client certificate is sent all the same, unlike in Docker, but to whomever answers. `--tls-verify` on the command line wins over it. `blocked = true` refuses every pull and push. The longest prefix counts, and a drop-in replaces what has the same one.",
+        fix: "remove `insecure = true` once the registry's CA is in its directory, and `blocked = true` if the registry may be used",
+        skip: |facts| {
+            let is_there = !facts.config.registries.files.is_empty() || facts.config.unread_registries.is_some();
+            if is_there { None } else { Some("there is no registries.conf") }
+        },
         find: registries_conf,
     },
     Check {
@@ -210,47 +216,38 @@ fn unread_by(file: &TextFile, facts: &Facts) -> Option<Diagnosis> {
 }
 
 fn registries_conf(facts: &Facts) -> Vec<Diagnosis> {
-    facts.config.registries.iter().filter_map(|file| insecure_in(file, facts)).collect()
-}
-
-fn insecure_in(file: &TextFile, facts: &Facts) -> Option<Diagnosis> {
-    let table: toml::Table = match file.text.parse() {
-        Ok(table) => table,
-        Err(error) => {
-            let what = "registries.conf does not parse: Podman stops with it";
-            return Some(
-                Diagnosis::new("D83", Severity::Warning, what)
-                    .at(&file.path)
-                    .value(error.message())
-                    .say("correct the file", ShellCommand::edit(&file.path, None)),
-            );
+    if let Some(Finding { path, line, fault, .. }) = &facts.config.unread_registries {
+        let what = "registries.conf cannot be read: Podman stops with it";
+        let diagnosis = Diagnosis::new("D83", Severity::Warning, what).for_engine("podman").at_line(path, *line);
+        return vec![diagnosis.value(fault.to_string()).say("correct the file", ShellCommand::edit(path, *line))];
+    }
+    let (host, registries) = (&facts.target.host, &facts.config.registries);
+    let tables: Vec<&RegistryTable> = match &facts.target.repository {
+        Some(repository) => registries.find(&format!("{host}/{repository}")).into_iter().collect(),
+        // Any repository may be meant.
+        None => {
+            let below = format!("{host}/");
+            let of_repositories = registries.tables().filter(|table| table.prefix.starts_with(&below));
+            registries.find(host.as_str()).into_iter().chain(of_repositories).collect()
         }
     };
-    let registries = table.get("registry").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let entry = registries.iter().find(|entry| {
-        let text = |key: &str| entry.get(key).and_then(toml::Value::as_str);
-        let insecure = entry.get("insecure").and_then(toml::Value::as_bool) == Some(true);
-        insecure && text("prefix").or_else(|| text("location")).is_some_and(|prefix| holds_for(prefix, facts))
-    })?;
-    let prefix =
-        entry.get("prefix").or_else(|| entry.get("location")).and_then(toml::Value::as_str).unwrap_or_default();
-    let what = format!("{} is insecure in registries.conf: its certificate is not verified", facts.target.host);
-    Some(
-        Diagnosis::new("D83", Severity::Warning, what)
-            .for_engine("podman")
-            .at_line(&file.path, file.line_of(prefix))
-            .value(prefix)
-            .say("remove `insecure = true` of this registry", ShellCommand::edit(&file.path, file.line_of(prefix))),
-    )
+    tables.into_iter().flat_map(|table| against(table, host)).collect()
 }
 
-/// A prefix is a host, a host with a path, or `*.` and a domain.
-fn holds_for(prefix: &str, facts: &Facts) -> bool {
-    let host = facts.target.host.as_str();
-    match prefix.strip_prefix('*') {
-        Some(domain) => facts.target.host.host().ends_with(domain),
-        None => prefix.split('/').next() == Some(host),
-    }
+fn against(table: &RegistryTable, host: &RegistryHost) -> Vec<Diagnosis> {
+    let said = [
+        (table.insecure, "insecure", "its certificate is not verified"),
+        (table.blocked, "blocked", "Podman does not ask it"),
+    ];
+    let diagnosis = |(_, key, then): (bool, &str, &str)| {
+        let Written { file, line } = &table.at;
+        Diagnosis::new("D83", Severity::Warning, format!("{host} is {key} in registries.conf: {then}"))
+            .for_engine("podman")
+            .at_line(file, Some(*line))
+            .value(&table.prefix)
+            .say(format!("remove `{key} = true` of this registry"), ShellCommand::edit(file, Some(*line)))
+    };
+    said.into_iter().filter(|(is, ..)| *is).map(diagnosis).collect()
 }
 
 fn docker_29(facts: &Facts) -> Vec<Diagnosis> {

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use portcullis_certs::engine_files::RegistriesConf;
+use portcullis_certs::{Finding, RegistriesPlace, read_registries_conf};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -62,8 +64,10 @@ pub struct Config {
     pub docker: DockerConfig,
     /// containerd's own file.
     pub containerd: Option<TextFile>,
-    /// `registries.conf` and its drop-ins, in the order they are read.
-    pub registries: Vec<TextFile>,
+    /// `registries.conf` with its drop-ins, as Podman reads them.
+    pub registries: RegistriesConf,
+    /// Why they cannot be read.
+    pub unread_registries: Option<Finding>,
     /// `hosts.toml` of the directories that count or might.
     pub hosts_toml: Vec<TextFile>,
     /// buildx' builders of the docker-container kind.
@@ -72,17 +76,16 @@ pub struct Config {
 
 /// Reads them below `root`; a user's own below `home` there.
 pub(super) fn read(root: &Path, home: Option<&Path>) -> Config {
+    let (registries, unread_registries) = match read_registries_conf(RegistriesPlace::SearchBelow { root, home }) {
+        Ok(read) => (read, None),
+        Err(finding) => (RegistriesConf::default(), Some(*finding)),
+    };
     let home = home.map(|home| super::below(root, home));
-    let mut registries: Vec<TextFile> = read_text(&root.join("etc/containers/registries.conf")).into_iter().collect();
-    registries.extend(drop_ins(&root.join("etc/containers/registries.conf.d")));
-    if let Some(own) = home.as_ref().and_then(|home| read_text(&home.join(".config/containers/registries.conf"))) {
-        // A user's own file replaces the machine's (containers/image `sysregistriesv2`).
-        registries = vec![own];
-    }
     Config {
         docker: docker(&root.join("etc/docker/daemon.json")),
         containerd: read_text(&root.join("etc/containerd/config.toml")),
         registries,
+        unread_registries,
         hosts_toml: Vec::new(),
         builders: home.map(|home| builders(&home.join(".docker/buildx/instances"))).unwrap_or_default(),
     }
@@ -118,14 +121,6 @@ fn docker(path: &Path) -> DockerConfig {
         insecure_registries: list.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect(),
         containerd_store: value["features"]["containerd-snapshotter"].as_bool(),
     }
-}
-
-fn drop_ins(directory: &Path) -> Vec<TextFile> {
-    sorted(directory)
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .filter_map(|path| read_text(path))
-        .collect()
 }
 
 fn builders(directory: &Path) -> Vec<Builder> {

@@ -262,6 +262,17 @@ setups! {
         m.write("etc/containers/registries.conf", "[[registry]]\nlocation = \"registry.test:5443\"\ninsecure = true\n");
     }
 
+    blocked_registry(m) {
+        m.good();
+        m.write("etc/containers/registries.conf", "[[registry]]\nlocation = \"registry.test:5443\"\n");
+        m.write("etc/containers/registries.conf.d/10.conf", "\n[[registry]]\nprefix = \"registry.test:5443\"\nlocation = \"x\"\nblocked = true\n");
+    }
+
+    registries_conf_is_not_toml(m) {
+        m.good();
+        m.write("etc/containers/registries.conf", "[[registry]]\nlocation = \n");
+    }
+
     daemon_json_is_not_json(m) {
         m.good();
         m.write("etc/docker/daemon.json", "{ \"insecure-registries\": [ }");
