@@ -3,19 +3,22 @@
 //!
 //! Must not know repositories or the store. Nothing a stranger sends costs more than one handshake.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use portcullis_certs::Visible;
 use portcullis_tls::{ClientAuth, RefusedPeer, VerdictSlot};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -27,9 +30,10 @@ use crate::connection::refused::{self, Stranger};
 use crate::events::KeyProven;
 use crate::events::metrics::HandshakeResult;
 use crate::generation::Generations;
+use crate::lanes::{Lanes, Part};
 use crate::peer::{Peer, Verdict};
 use crate::reason::{Reason, Short, own_host};
-use crate::slots::{Slot, Slots};
+use crate::slots::{Place, Slot, Slots};
 use crate::turns::{self, Turns};
 
 /// After a fatal alert the peer may still be writing. A socket closed with unread bytes is reset, and the peer's write
@@ -51,7 +55,7 @@ const NO_CERTIFICATE: &str = "no client certificate was presented: none is insta
                               found none that was issued by a CA in the list we send";
 
 /// A TCP stream on which a write that makes no progress fails.
-pub(crate) type Stream = Gathering<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>;
+pub(crate) type Stream = Gathering<Pin<Box<TimeoutStream<TcpStream>>>>;
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -82,14 +86,13 @@ enum HandshakeError {
 
 /// Accepts until `stop` turns true, then waits for the connections; after `drain_timeout` they are cut.
 pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
+    let lanes = Lanes::new();
     let mut backoff = Duration::from_millis(5);
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = async { shared.slots.room().await; listener.accept().await } => accepted,
         };
         match accepted {
             Ok((stream, address)) => {
@@ -101,7 +104,8 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
                     tracing::debug!(peer = %address, "connection refused: too many");
                     continue;
                 };
-                connections.spawn(serve(stream, address, slot, Arc::clone(&shared), stop.clone()));
+                let whose = slot.address();
+                lanes.begin(whose, Box::pin(serve(stream, address, slot, Arc::clone(&shared), stop.clone())));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections, trying again");
@@ -111,48 +115,78 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
         }
     }
     drop(listener);
-    drain(connections, shared.app.limits.drain_timeout).await;
-}
-
-async fn drain(mut connections: JoinSet<()>, limit: Duration) {
-    let all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(limit, all).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests still under way are cut: drain_timeout is over");
+    if tokio::time::timeout(shared.app.limits.drain_timeout, lanes.end()).await.is_err() {
+        let connections = shared.slots.count();
+        tracing::warn!(connections, "requests still under way are cut: drain_timeout is over");
     }
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, slot: Slot, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+/// From the TCP stream on; what is left to do once the peer is known.
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    slot: Slot,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) -> Option<Part<()>> {
     let place = slot.place();
+    let rest = unless_given_up(&place, address, meet(stream, address, slot, shared, stop)).await??;
+    let rest: Part<()> = Box::pin(async move {
+        unless_given_up(&place, address, rest).await;
+    });
+    Some(rest)
+}
+
+/// `None`: another connection got the place.
+async fn unless_given_up<T>(place: &Place, address: SocketAddr, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        () = place.given_up() => tracing::debug!(peer = %address, "connection closed: it makes room for a new one"),
-        () = converse(stream, address, slot, &shared, stop) => {}
+        () = place.given_up() => {
+            tracing::debug!(peer = %address, "connection closed: it makes room for a new one");
+            None
+        }
+        done = work => Some(done),
     }
 }
 
-/// Each part in a box of its own: what the handshake needed is given back when it is done, and an idle connection takes
-/// no more than it must.
-async fn converse(stream: TcpStream, address: SocketAddr, slot: Slot, shared: &Shared, stop: watch::Receiver<bool>) {
+/// The handshake, and the parting from whoever is refused in it. Each part is in a box of its own: what the handshake
+/// needed is given back when it is done, and an idle connection takes no more than it must.
+async fn meet(
+    stream: TcpStream,
+    address: SocketAddr,
+    slot: Slot,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) -> Option<Part<()>> {
     let limit = shared.app.limits.handshake_timeout;
-    let result = tokio::time::timeout(limit, Box::pin(handshake(stream, address, &slot, shared))).await;
+    let result = tokio::time::timeout(limit, Box::pin(handshake(stream, address, &slot, &shared))).await;
     match result {
         Ok(Ok((stream, Session::Known(peer)))) => {
-            Box::pin(connection::serve(stream, peer, Arc::clone(&shared.app), slot.usage(), stop)).await;
+            let app = Arc::clone(&shared.app);
+            Some(Box::pin(async move { connection::serve(stream, peer, app, slot.usage(), stop).await }))
         }
         Ok(Ok((stream, Session::Stranger(stranger)))) => {
             let Some(place) = shared.strangers.take(address.ip()) else {
                 tracing::debug!(peer = %address, "no reason is given: too many peers are given theirs");
-                return;
+                return None;
             };
             // Whoever reads its reason keeps its place: it is short enough.
             place.usage().busy();
             drop(slot);
-            Box::pin(refused::serve(stream, stranger, Arc::clone(&shared.app), stop)).await;
+            let app = Arc::clone(&shared.app);
+            Some(Box::pin(async move {
+                let _place = place;
+                refused::serve(stream, stranger, app, stop).await;
+            }))
         }
-        Ok(Err(Some(mut refused))) => Box::pin(linger(&mut refused)).await,
-        Ok(Err(None)) => {}
+        Ok(Err(Some(mut refused))) => {
+            Box::pin(linger(&mut refused)).await;
+            None
+        }
+        Ok(Err(None)) => None,
         Err(_) => {
             tracing::debug!(peer = %address, "handshake given up: handshake_timeout is over");
             shared.app.events.counters.handshake(HandshakeResult::TimedOut);
+            None
         }
     }
 }
@@ -256,10 +290,9 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
         if stream.shutdown().await.is_err() {
             return;
         }
-        let mut buffer = vec![0; LINGER_READ];
         let mut budget = LINGER_BYTES;
         loop {
-            match stream.read(&mut buffer).await {
+            match discard(stream).await {
                 Ok(0) | Err(_) => return,
                 Ok(read) => budget = budget.saturating_sub(read),
             }
@@ -270,6 +303,17 @@ async fn linger<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream:
     };
     // Past the deadline the peer has had its chance.
     let _ = tokio::time::timeout(LINGER_TIME, rest).await;
+}
+
+/// Reads what is there. No memory is held for what is not: thousands may linger.
+async fn discard<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut space = [MaybeUninit::uninit(); LINGER_READ];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
 }
 
 /// A refused client certificate is the event that an operator needs most: always a warning, with everything that the

@@ -32,6 +32,7 @@ mod exchange;
 mod expiry;
 pub mod gc;
 mod generation;
+mod lanes;
 mod media_types;
 mod peer;
 mod policy;

@@ -1,8 +1,9 @@
 //! How many connections there may be, in all and from one address, and who makes room when there are too many.
 //!
-//! Whoever holds a place without using it gives it up: to a newcomer the one that has been longest in its handshake, then
-//! the peer that has been longest without a request; and that one too when there are too many of its kind, since each
-//! keeps its buffers. A connection with a request under way keeps its place.
+//! Whoever holds a place without using it gives it up: to a newcomer the one that has been longest in its handshake, of
+//! the address that has most there (so that a flood displaces itself), then the peer that has been longest without a
+//! request; and that one too when there are too many of its kind, since each keeps its buffers. A connection with a
+//! request under way keeps its place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,6 +24,9 @@ pub(crate) struct Slots {
     quiet_limit: usize,
     quiet: AtomicUsize,
     given_up: AtomicU64,
+    /// Connections that have given up their place and are still there.
+    leaving: AtomicUsize,
+    left: Notify,
     begun: Instant,
     taken: Mutex<Taken>,
 }
@@ -39,6 +43,8 @@ struct Taken {
 #[derive(Debug)]
 struct Here {
     connections: usize,
+    /// Of them, those in their handshake.
+    beginning: Arc<AtomicUsize>,
     handshakes: Arc<Turns>,
 }
 
@@ -47,8 +53,13 @@ struct Here {
 pub(crate) struct Place {
     /// [`HANDSHAKE`], [`BUSY`], [`GONE`], or since when (in milliseconds of [`Slots::begun`]) no request was under way.
     doing: AtomicU64,
+    /// Its address' count of those that do as it does while it is in its handshake.
+    beginning: Arc<AtomicUsize>,
     give_up: Notify,
 }
+
+/// How many may have given up their place and still have their descriptor.
+const LEAVING: usize = 64;
 
 const HANDSHAKE: u64 = u64::MAX;
 const BUSY: u64 = u64::MAX - 1;
@@ -92,6 +103,8 @@ impl Slots {
             quiet_limit,
             quiet: AtomicUsize::new(0),
             given_up: AtomicU64::new(0),
+            leaving: AtomicUsize::new(0),
+            left: Notify::new(),
             begun: Instant::now(),
             taken: Mutex::default(),
         })
@@ -110,13 +123,25 @@ impl Slots {
         }
         let number = taken.next;
         taken.next += 1;
-        let place = Arc::new(Place { doing: AtomicU64::new(HANDSHAKE), give_up: Notify::new() });
-        taken.all.insert(number, Arc::clone(&place));
-        let new = || Here { connections: 0, handshakes: Arc::new(Turns::new(self.handshakes_per_address)) };
+        let new = || Here {
+            connections: 0,
+            beginning: Arc::default(),
+            handshakes: Arc::new(Turns::new(self.handshakes_per_address)),
+        };
         let here = taken.by_address.entry(address).or_insert_with(new);
         here.connections += 1;
-        let handshakes = Arc::clone(&here.handshakes);
+        let (beginning, handshakes) = (Arc::clone(&here.beginning), Arc::clone(&here.handshakes));
+        beginning.fetch_add(1, Ordering::Relaxed);
+        let place = Arc::new(Place { doing: AtomicU64::new(HANDSHAKE), beginning, give_up: Notify::new() });
+        taken.all.insert(number, Arc::clone(&place));
         Some(Slot { slots: Arc::clone(self), number, address, place, handshakes })
+    }
+
+    /// Done when few are left that have given up their place: before, a newcomer would be one too many.
+    pub(crate) async fn room(&self) {
+        while self.leaving.load(Ordering::Relaxed) >= LEAVING {
+            self.left.notified().await;
+        }
     }
 
     /// How many had to give up their place.
@@ -129,11 +154,14 @@ impl Slots {
         let Some(place) = taken.all.remove(&number) else { return };
         self.leave(&place);
         self.given_up.fetch_add(1, Ordering::Relaxed);
+        self.leaving.fetch_add(1, Ordering::Relaxed);
         place.give_up.notify_one();
     }
 
     fn leave(&self, place: &Place) {
-        if is_quiet(place.doing.swap(GONE, Ordering::Relaxed)) {
+        let did = place.doing.swap(GONE, Ordering::Relaxed);
+        place.did(did);
+        if is_quiet(did) {
             self.quiet.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -148,10 +176,14 @@ impl Slots {
 }
 
 impl Taken {
-    /// The one that came first.
+    /// The one that came first, of the address that has most.
     fn handshaking(&self) -> Option<u64> {
-        let is_handshaking = |place: &Place| place.doing.load(Ordering::Relaxed) == HANDSHAKE;
-        self.all.iter().find(|(_, place)| is_handshaking(place)).map(|(number, _)| *number)
+        let most = self.by_address.values().map(|here| here.beginning.load(Ordering::Relaxed)).max()?;
+        let is_one = |place: &Place| {
+            let of_most = place.beginning.load(Ordering::Relaxed) >= most;
+            of_most && place.doing.load(Ordering::Relaxed) == HANDSHAKE
+        };
+        self.all.iter().find(|(_, place)| is_one(place)).map(|(number, _)| *number)
     }
 
     fn longest_quiet(&self) -> Option<u64> {
@@ -166,6 +198,11 @@ impl Slot {
     /// The handshakes that the connection's address may still begin.
     pub(crate) fn handshakes(&self) -> &Turns {
         &self.handshakes
+    }
+
+    /// Whose it is: the address that the limits count it for.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// For whoever waits for the place to be wanted.
@@ -185,6 +222,13 @@ impl Place {
     /// Done when it must be given up.
     pub(crate) async fn given_up(&self) {
         self.give_up.notified().await;
+    }
+
+    /// It does something else now than this.
+    fn did(&self, before: u64) {
+        if before == HANDSHAKE {
+            self.beginning.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -213,7 +257,9 @@ impl Usage {
     /// What it was before; `None` once its place is another's.
     fn set(&self, doing: u64) -> Option<u64> {
         let unless_gone = |now| (now != GONE).then_some(doing);
-        self.place.doing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unless_gone).ok()
+        let before = self.place.doing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, unless_gone).ok();
+        self.place.did(before?);
+        before
     }
 }
 
@@ -226,6 +272,9 @@ impl Drop for Slot {
         let mut taken = self.slots.lock();
         if taken.all.remove(&self.number).is_some() {
             self.slots.leave(&self.place);
+        } else {
+            self.slots.leaving.fetch_sub(1, Ordering::Relaxed);
+            self.slots.left.notify_one();
         }
         if let Some(here) = taken.by_address.get_mut(&self.address) {
             here.connections -= 1;
@@ -323,6 +372,38 @@ mod tests {
         usages[0].quiet();
         assert_eq!((slots.count(), slots.given_up()), (2, 2));
         drop(fifth);
+    }
+
+    /// However long an honest handshake takes, newcomers of a flood take the flood's places.
+    #[tokio::test]
+    async fn a_flood_displaces_itself() {
+        let slots = Slots::new(6, 4, 4);
+        let served = taken(&slots, host(9));
+        served.usage().busy();
+        let honest = taken(&slots, host(1));
+        let mut flood: Vec<Slot> = (0..4).map(|_| taken(&slots, host(2))).collect();
+        // Others of its kind, from an address that has room: still the first of those that are most goes.
+        let newcomer = taken(&slots, host(3));
+        assert!(must_go(&flood[0]).await && !must_go(&honest).await);
+        // Where all have as many, the one that came first.
+        flood.truncate(2);
+        let _fills = taken(&slots, host(4));
+        let _fills = (taken(&slots, host(5)), slots.count());
+        let _last = taken(&slots, host(6));
+        assert!(must_go(&honest).await && !must_go(&newcomer).await && !must_go(&served).await);
+    }
+
+    /// At the limit newcomers wait; one that has left makes room.
+    #[tokio::test]
+    async fn whoever_gave_up_its_place_is_soon_gone() {
+        let is_room = async |slots: &Slots| tokio::time::timeout(std::time::Duration::ZERO, slots.room()).await.is_ok();
+        let slots = Slots::new(1, 1000, 1000);
+        let mut given_up: Vec<Slot> = (0..LEAVING).map(|_| taken(&slots, host(1))).collect();
+        assert!(is_room(&slots).await);
+        let _last = taken(&slots, host(1));
+        assert!(!is_room(&slots).await);
+        given_up.pop();
+        assert!(is_room(&slots).await);
     }
 
     #[test]

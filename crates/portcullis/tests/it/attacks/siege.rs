@@ -29,8 +29,6 @@ use crate::registry::{PORTCULLIS, Registry};
 const GROWTH: u64 = 64 << 10;
 /// The default of `connections`, and what a server needs beside: files, the runtime, listeners.
 const DESCRIPTORS: usize = 4096 + 128;
-/// What whoever behaves has to wait for at most.
-const SERVED: Duration = Duration::from_secs(5);
 const PORT: u16 = 5443;
 /// Nothing that an attacker does waits for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -113,13 +111,13 @@ impl<'m> Siege<'m> {
         }
     }
 
-    /// As an engine would, from an address of its own, within the time that a person waits.
+    /// As an engine would, from an address of its own.
     #[track_caller]
     fn inspect(&self) {
         let mut command = self.machine.command("skopeo");
         command.args(["inspect", "--cert-dir"]).arg(&self.certs);
         command.arg(format!("docker://{}", self.registry.reference("demo/app:1")));
-        run(command, &self.machine.logs(), SERVED).ok().says("sha256:");
+        run(command, &self.machine.logs(), DEADLINE).ok().says("sha256:");
     }
 
     /// The attack has its full force.
