@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::session::{Repeat, Response};
 use crate::{Client, location};
 
+mod memory;
 mod supply;
 
 pub(crate) use supply::Supply;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use portcullis_oci::{Descriptor, Digest, Hasher};
 use tokio::sync::mpsc;
@@ -20,9 +20,9 @@ use crate::activity::Activity;
 use crate::blobs::BlobReader;
 use crate::error::{BlobFault, ClientError};
 use crate::progress::{Event, Progress};
+use crate::uploads::memory::Memory;
 
-/// Pieces of this size are read and sent; four of them per blob are in memory at most.
-const PIECE: usize = 256 * 1024;
+/// With the one that is read and the one that is sent, four of them per blob are in memory at most.
 const PIECES_AHEAD: usize = 2;
 
 /// How many pieces from another registry, as large as they come, may wait for the wire.
@@ -215,9 +215,9 @@ fn read_verified(
     let mut source = source.take(size.saturating_add(1));
     let mut hasher = Hasher::new(digest.algorithm());
     let (mut read, mut skipping) = (0, Skip(from));
-    let mut held = Bytes::new();
+    let (memory, mut held) = (Memory::default(), Bytes::new());
     loop {
-        let piece = read_piece(&mut source).map_err(SourceFault::Io)?;
+        let piece = memory.read(&mut source).map_err(SourceFault::Io)?;
         if piece.is_empty() {
             break;
         }
@@ -245,26 +245,12 @@ fn read_verified(
     Ok(())
 }
 
-fn read_piece(source: &mut impl Read) -> io::Result<Bytes> {
-    let mut piece = BytesMut::zeroed(PIECE);
-    let mut filled = 0;
-    while filled < PIECE {
-        match source.read(&mut piece[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    piece.truncate(filled);
-    Ok(piece.freeze())
-}
-
 #[cfg(test)]
 mod tests {
     use portcullis_oci::Algorithm;
 
     use super::*;
+    use crate::uploads::memory::PIECE;
 
     /// What would have gone over the wire, and how it ended.
     fn sent(source: &[u8], digest: &Digest, size: u64, from: u64) -> (Vec<u8>, Result<(), SourceFault>) {
