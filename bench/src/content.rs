@@ -51,7 +51,8 @@ impl Image {
     /// With layers of these sizes; `seed` makes all its bytes its own.
     pub(crate) fn new(seed: u64, layers: &[usize]) -> Self {
         let config = Content::of(json!({ "architecture": "amd64", "os": "linux", "seed": seed }).to_string());
-        let layers = layers.iter().zip(1..).map(|(size, n)| Content::of(random(seed * 1000 + n, *size)));
+        let layers =
+            layers.iter().zip(1..).map(|(size, n)| Content::of(random(seed.wrapping_mul(1000).wrapping_add(n), *size)));
         Self::with(config, layers.collect())
     }
 

@@ -25,7 +25,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use args::{Options, Subject};
 
@@ -84,5 +84,6 @@ fn registries(options: &Options, directory: &Path, portcullis: &Path) -> anyhow:
         fs::write(to.join(name), bytes).with_context(|| format!("{name} cannot be written"))?;
     }
     println!("\nwritten: results.txt, results.json and results.svg in {}", to.display());
+    ensure!(!results.ours_failed(), "Portcullis failed at something: see what was left out");
     Ok(())
 }

@@ -22,6 +22,10 @@ use crate::wire::{Connection, Http, Identity, Target};
 
 pub(crate) use portcullis::Garbage;
 
+/// How they are called, as programs and in every table.
+pub(crate) const DISTRIBUTION: &str = "docker-registry";
+pub(crate) const NGINX: &str = "nginx";
+
 /// How long a server may take to listen, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,16 +88,18 @@ impl Site {
         portcullis::start(self, share, data)
     }
 
-    /// `None` where it is not installed.
-    pub(crate) fn distribution(&self, share: Share) -> anyhow::Result<Option<Peer>> {
-        let Some(program) = program("docker-registry") else { return Ok(None) };
-        distribution::start(self, &program, share).map(Some)
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub(crate) fn distribution(&self, share: Share) -> anyhow::Result<Peer> {
+        let program = program(DISTRIBUTION).context("it is not installed (Debian: docker-registry)")?;
+        distribution::start(self, &program, share)
     }
 
-    /// `None` where it is not installed.
-    pub(crate) fn nginx(&self, image: &Image) -> anyhow::Result<Option<Peer>> {
-        let Some(program) = program("nginx") else { return Ok(None) };
-        nginx::start(self, &program, image).map(Some)
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub(crate) fn nginx(&self, image: &Image) -> anyhow::Result<Peer> {
+        let program = program(NGINX).context("it is not installed (Debian: nginx-light)")?;
+        nginx::start(self, &program, image)
     }
 
     pub(crate) fn foreign(&self, foreign: &Foreign) -> Peer {

@@ -11,7 +11,7 @@ use crate::operations::{
     BLOB, BLOB_GET, BLOB_GET_8, BLOB_GET_H2, BLOB_GET_H2_LARGE, BLOB_HEAD, HANDSHAKE, IMAGES, MANIFEST_GET, PULLS_64,
     PUSH, PUSH_TWO,
 };
-use crate::peers::{Kind, Peer};
+use crate::peers::{DISTRIBUTION, Kind, NGINX, Peer};
 use crate::run::{
     BLOB_HEAD_GC, BLOB_HEAD_REST, GET_GC, GET_LARGE, GET_REST, GET_SMALL, HEAD_LARGE, HEAD_SMALL, IDLE, IDLE_2000,
     START_LARGE, TAGS_FIRST, TAGS_WARM,
@@ -19,8 +19,6 @@ use crate::run::{
 
 /// How ours is called in every table.
 pub(crate) const OURS: &str = "Portcullis";
-const NGINX: &str = "nginx";
-const DISTRIBUTION: &str = "docker-registry";
 
 const MB: u64 = 1_000_000;
 
@@ -39,6 +37,17 @@ pub(crate) struct Results {
     pub(crate) peers: Vec<(String, String)>,
     pub(crate) floor: Floor,
     pub(crate) rows: Vec<Row>,
+    /// What was not measured.
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// A server that is not here, or one operation that it failed at.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// The operation's name; `everything`.
+    pub(crate) what: &'static str,
+    pub(crate) peer: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +127,7 @@ const GOALS: [Goal; 30] = [
 
 impl Results {
     pub(crate) fn new(cores: usize, floor: Floor, depth: Depth) -> Self {
-        Self { machine: machine(cores), depth, peers: Vec::new(), floor, rows: Vec::new() }
+        Self { machine: machine(cores), depth, peers: Vec::new(), floor, rows: Vec::new(), left_out: Vec::new() }
     }
 
     pub(crate) fn peers(&mut self, peers: &[Peer]) {
@@ -137,6 +146,19 @@ impl Results {
 
     pub(crate) fn add(&mut self, operation: &'static str, peer: &str, outcome: Outcome) {
         self.rows.push(Row { operation, peer: peer.to_owned(), outcome });
+    }
+
+    /// Each reason once, although a server is looked for more than once.
+    pub(crate) fn leave_out(&mut self, what: &'static str, peer: &str, reason: &anyhow::Error) {
+        let left_out = LeftOut { what, peer: peer.to_owned(), reason: format!("{reason:#}") };
+        if !self.left_out.contains(&left_out) {
+            self.left_out.push(left_out);
+        }
+    }
+
+    /// Whether something of ours failed: then the run did.
+    pub(crate) fn ours_failed(&self) -> bool {
+        self.left_out.iter().any(|left_out| left_out.peer == OURS)
     }
 
     pub(crate) fn add_time(&mut self, operation: &'static str, peer: &str, time: Duration) {
@@ -195,8 +217,15 @@ impl Results {
             "peers": self.peers.iter().map(|(name, version)| json!({"name": name, "version": version})).collect::<Vec<_>>(),
             "floor_ns_per_byte": {"aes_128_gcm": seal, "sha256": sha256, "loopback_send": send, "loopback_receive": receive, "write_and_sync": write},
             "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
+            "left_out": self.left_out.iter().map(|out| json!({"operation": out.what, "peer": out.peer, "reason": out.reason})).collect::<Vec<_>>(),
             "goals": self.verdicts().iter().map(|verdict| json!({"goal": verdict.text, "reached": verdict.reached})).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}: {}", self.peer, self.what, self.reason)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use http::{Method, StatusCode};
 
 use crate::args::{Depth, Options};
@@ -12,7 +11,7 @@ use crate::cores::{Cores, Share};
 use crate::floor;
 use crate::load::{self, Load, Outcome, Step};
 use crate::operations::{BLOB, Needs, ON_ONE_CORE, ON_TWO_CORES, Operation, manifest_get, manifest_head};
-use crate::peers::{Data, Garbage, Peer, Site};
+use crate::peers::{DISTRIBUTION, Data, Garbage, NGINX, Peer, Site};
 use crate::proc::Processes;
 use crate::results::{Results, Row};
 use crate::store::Seed;
@@ -31,6 +30,9 @@ pub(crate) const BLOB_HEAD_REST: &str = "blob HEAD, at rest";
 pub(crate) const BLOB_HEAD_GC: &str = "blob HEAD, while 100,000 blobs are collected";
 pub(crate) const GET_REST: &str = "manifest GET, at rest";
 pub(crate) const GET_GC: &str = "manifest GET, while 100,000 blobs are collected";
+
+/// What a server is left out of that is not there.
+const EVERYTHING: &str = "everything";
 
 const REPOSITORIES: u32 = 10_000;
 const TAGS: u32 = 100_000;
@@ -64,25 +66,43 @@ pub(crate) async fn registries(options: &Options, directory: &Path, portcullis: 
 
 impl Run<'_> {
     async fn on_one_core(&mut self) -> anyhow::Result<()> {
-        let mut peers = vec![self.site.portcullis(Share::One, Data::Fresh("portcullis"))?];
-        peers.extend(self.site.distribution(Share::One)?);
-        peers.extend(self.site.nginx(&self.image)?);
+        let mut peers = self.on_the_servers_core()?;
         peers.extend(self.options.peers.iter().map(|foreign| self.site.foreign(foreign)));
-        for peer in &peers {
-            peer.fill(&self.image).await?;
+        let mut filled = Vec::new();
+        for peer in peers {
+            match peer.fill(&self.image).await {
+                Ok(()) => filled.push(peer),
+                Err(error) => self.results.leave_out(EVERYTHING, &peer.name, &error),
+            }
         }
-        self.results.peers(&peers);
-        self.operations(&ON_ONE_CORE, &peers).await
+        self.results.peers(&filled);
+        self.operations(&ON_ONE_CORE, &filled).await;
+        Ok(())
     }
 
     async fn on_two_cores(&mut self) -> anyhow::Result<()> {
         let mut peers = vec![self.site.portcullis(Share::Two, Data::Fresh("portcullis-two-cores"))?];
-        peers.extend(self.site.distribution(Share::Two)?);
-        self.operations(&ON_TWO_CORES, &peers).await
+        peers.extend(self.site.distribution(Share::Two).ok());
+        self.operations(&ON_TWO_CORES, &peers).await;
+        Ok(())
+    }
+
+    /// Ours, and those that are installed.
+    fn on_the_servers_core(&mut self) -> anyhow::Result<Vec<Peer>> {
+        let mut peers = vec![self.site.portcullis(Share::One, Data::Fresh("portcullis"))?];
+        for (name, peer) in [(DISTRIBUTION, self.site.distribution(Share::One)), (NGINX, self.site.nginx(&self.image))]
+        {
+            match peer {
+                Ok(peer) => peers.push(peer),
+                Err(error) => self.results.leave_out(EVERYTHING, name, &error),
+            }
+        }
+        Ok(peers)
     }
 
     /// Each operation on one server after another, and that in rounds: whatever else the machine does meets all of them.
-    async fn operations(&mut self, operations: &[Operation], peers: &[Peer]) -> anyhow::Result<()> {
+    /// A server that fails at one is left out of it.
+    async fn operations(&mut self, operations: &[Operation], peers: &[Peer]) {
         let depth = self.options.depth;
         let asked = |operation: &&Operation| self.options.wants(operation.name) && operation.belongs_to(depth);
         let rounds = if depth == Depth::Quick { 1 } else { 3 };
@@ -90,38 +110,34 @@ impl Run<'_> {
         for operation in asked {
             let able = |peer: &&Peer| operation.needs == Needs::Image || peer.takes_pushes();
             let able: Vec<&Peer> = peers.iter().filter(able).collect();
-            let mut outcomes = vec![Vec::new(); able.len()];
+            let mut outcomes: Vec<anyhow::Result<Vec<Outcome>>> = able.iter().map(|_| Ok(Vec::new())).collect();
             for round in 0..rounds {
                 for (peer, outcomes) in able.iter().zip(&mut outcomes) {
                     let (step, load) = (operation.step(&self.image, round), operation.load(depth));
-                    let outcome = load::run(&peer.target, peer.processes, step, load).await;
-                    outcomes.push(outcome.with_context(|| format!("{}, {}", peer.name, operation.name))?);
+                    once_more(peer, step, load, outcomes).await;
                 }
             }
             for (peer, outcomes) in able.iter().zip(outcomes) {
-                self.results.add(operation.name, &peer.name, median(outcomes));
+                match outcomes {
+                    Ok(outcomes) => self.results.add(operation.name, &peer.name, median(outcomes)),
+                    Err(error) => self.results.leave_out(operation.name, &peer.name, &error),
+                }
             }
         }
-        Ok(())
     }
 
     async fn memory(&mut self) -> anyhow::Result<()> {
         if !self.options.wants(IDLE) && !self.options.wants(IDLE_2000) {
             return Ok(());
         }
-        let mut peers = vec![self.site.portcullis(Share::One, Data::Fresh("portcullis"))?];
-        peers.extend(self.site.distribution(Share::One)?);
-        peers.extend(self.site.nginx(&self.image)?);
+        let peers = self.on_the_servers_core()?;
         for peer in &peers {
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.results.add_memory(IDLE, &peer.name, peer.processes.map(Processes::memory));
-            let mut connections = Vec::new();
-            for _ in 0..2000 {
-                let mut connection = Connection::open(&peer.target, Http::One).await?;
-                connection.ask(Method::GET, "/v2/", StatusCode::OK).await?;
-                connections.push(connection);
+            match idle_connections(peer).await {
+                Ok(memory) => self.results.add_memory(IDLE_2000, &peer.name, memory),
+                Err(error) => self.results.leave_out(IDLE_2000, &peer.name, &error),
             }
-            self.results.add_memory(IDLE_2000, &peer.name, peer.processes.map(Processes::memory));
         }
         Ok(())
     }
@@ -228,6 +244,26 @@ impl Run<'_> {
         let load = Load { http: Http::One, connections, count, most: Duration::from_mins(1) };
         load::run(&peer.target, peer.processes, step, load).await
     }
+}
+
+/// Unless it has failed before.
+async fn once_more(peer: &Peer, step: Step, load: Load, outcomes: &mut anyhow::Result<Vec<Outcome>>) {
+    let Ok(so_far) = outcomes else { return };
+    match load::run(&peer.target, peer.processes, step, load).await {
+        Ok(outcome) => so_far.push(outcome),
+        Err(error) => *outcomes = Err(error),
+    }
+}
+
+/// The memory with so many of them.
+async fn idle_connections(peer: &Peer) -> anyhow::Result<Option<u64>> {
+    let mut connections = Vec::new();
+    for _ in 0..2000 {
+        let mut connection = Connection::open(&peer.target, Http::One).await?;
+        connection.ask(Method::GET, "/v2/", StatusCode::OK).await?;
+        connections.push(connection);
+    }
+    Ok(peer.processes.map(Processes::memory))
 }
 
 fn small_image() -> Image {

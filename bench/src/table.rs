@@ -50,6 +50,12 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
             writeln!(text, "  {:<16} {:>47}   ours is {} of it", "floor", time(least), part.unwrap_or_default())?;
         }
     }
+    if !results.left_out.is_empty() {
+        writeln!(text, "\nleft out")?;
+        for left_out in &results.left_out {
+            writeln!(text, "  {left_out}")?;
+        }
+    }
     writeln!(text, "\ngoals")?;
     for verdict in results.verdicts() {
         let mark = if verdict.reached == Some(true) { "reached" } else { "not yet" };

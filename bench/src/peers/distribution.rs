@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Data, Kind, Peer, Site, free_address, portcullis, version};
+use super::{DISTRIBUTION, Data, Kind, Peer, Site, free_address, portcullis, version};
 use crate::cores::Share;
 
 pub(super) fn start(site: &Site, program: &Path, share: Share) -> anyhow::Result<Peer> {
-    let (name, address) = ("docker-registry", free_address()?);
+    let (name, address) = (DISTRIBUTION, free_address()?);
     let data = site.data(Data::Fresh(if share == Share::One { "distribution" } else { "distribution-two-cores" }))?;
     let home = portcullis::home(&site.directory);
     let config = site.directory.join(format!("{name}.yml"));

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Data, Kind, Peer, Site, free_address, portcullis, version};
+use super::{Data, Kind, NGINX, Peer, Site, free_address, portcullis, version};
 use crate::content::Image;
 use crate::cores::Share;
 use crate::load::{REPOSITORY, TAG};
 
 pub(super) fn start(site: &Site, program: &Path, image: &Image) -> anyhow::Result<Peer> {
-    let (name, address) = ("nginx", free_address()?);
+    let (name, address) = (NGINX, free_address()?);
     let data = site.data(Data::Fresh(name))?;
     let (blobs, manifests) =
         (data.join(format!("v2/{REPOSITORY}/blobs")), data.join(format!("v2/{REPOSITORY}/manifests")));
