@@ -73,7 +73,7 @@ struct Origin {
     address: IpAddr,
     way: UnboundedReceiver<Unknown>,
     unknown: FuturesUnordered<InTurn>,
-    turns: Turns,
+    gone_on: GoneOn,
     empty: bool,
 }
 
@@ -86,7 +86,7 @@ enum Found {
 
 /// How many went on in this turn.
 #[derive(Debug, Clone, Default)]
-struct Turns {
+struct GoneOn {
     lane: Arc<AtomicUsize>,
     address: Arc<AtomicUsize>,
 }
@@ -94,12 +94,12 @@ struct Turns {
 /// A future that goes on in its address' turn.
 struct InTurn {
     unknown: Unknown,
-    turns: Turns,
+    gone_on: GoneOn,
 }
 
-impl Turns {
+impl GoneOn {
     fn is_over(&self) -> bool {
-        let over = |gone_on: &AtomicUsize, most| gone_on.fetch_add(1, Ordering::Relaxed) >= most;
+        let over = |count: &AtomicUsize, most| count.fetch_add(1, Ordering::Relaxed) >= most;
         over(&self.address, OF_ADDRESS) || over(&self.lane, OF_LANE)
     }
 }
@@ -108,7 +108,7 @@ impl Future for InTurn {
     type Output = Option<Part<()>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.turns.is_over() {
+        if self.gone_on.is_over() {
             // Two that ask for the next turn end this one: `FuturesUnordered` sees to it.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -127,10 +127,10 @@ impl Stream for Origin {
             return Poll::Ready(None);
         }
         while let Poll::Ready(Some(unknown)) = self.way.poll_recv(cx) {
-            let turns = self.turns.clone();
-            self.unknown.push(InTurn { unknown, turns });
+            let gone_on = self.gone_on.clone();
+            self.unknown.push(InTurn { unknown, gone_on });
         }
-        self.turns.address.store(0, Ordering::Relaxed);
+        self.gone_on.address.store(0, Ordering::Relaxed);
         loop {
             match self.unknown.poll_next_unpin(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -148,17 +148,17 @@ impl Stream for Origin {
 }
 
 async fn lane(way: UnboundedReceiver<(IpAddr, Unknown)>) {
-    let turns = Turns::default();
-    let gone_on = Arc::clone(&turns.lane);
-    let mut all = pin!(go_on(way, turns));
+    let gone_on = GoneOn::default();
+    let in_this_turn = Arc::clone(&gone_on.lane);
+    let mut all = pin!(go_on(way, gone_on));
     poll_fn(|cx| {
-        gone_on.store(0, Ordering::Relaxed);
+        in_this_turn.store(0, Ordering::Relaxed);
         all.as_mut().poll(cx)
     })
     .await;
 }
 
-async fn go_on(mut way: UnboundedReceiver<(IpAddr, Unknown)>, turns: Turns) {
+async fn go_on(mut way: UnboundedReceiver<(IpAddr, Unknown)>, gone_on: GoneOn) {
     let mut ways: HashMap<IpAddr, UnboundedSender<Unknown>> = HashMap::new();
     let (mut addresses, mut known) = (SelectAll::new(), JoinSet::new());
     let mut open = true;
@@ -168,9 +168,9 @@ async fn go_on(mut way: UnboundedReceiver<(IpAddr, Unknown)>, turns: Turns) {
                 Some((address, unknown)) => {
                     let way = ways.entry(address).or_insert_with(|| {
                         let (way, its_end) = unbounded_channel();
-                        let turns = Turns { lane: Arc::clone(&turns.lane), address: Arc::default() };
+                        let gone_on = GoneOn { lane: Arc::clone(&gone_on.lane), address: Arc::default() };
                         let unknown = FuturesUnordered::new();
-                        addresses.push(Origin { address, way: its_end, unknown, turns, empty: false });
+                        addresses.push(Origin { address, way: its_end, unknown, gone_on, empty: false });
                         way
                     });
                     // It ends only with what is said below.

@@ -56,9 +56,9 @@ impl Peer {
         generations: Arc<Generations>,
     ) -> Result<Self, Box<RefusedPeer>> {
         let (generation, now) = (generations.current(), this_second());
-        let judged =
-            judged.filter(|verdict| verdict.generation.number == generation.number).map(|judged| judged.accepted);
-        let judged = judged.filter(|accepted| now <= accepted.valid_until());
+        let is_good =
+            |verdict: &Verdict| holds(&verdict.generation, Some(verdict.accepted.valid_until()), (&generation, now));
+        let judged = judged.filter(is_good).map(|verdict| verdict.accepted);
         match judged.map_or_else(|| generation.tls.trust().judge(&chain, now), Ok) {
             Ok(accepted) => {
                 generations.events.accepted(address, accepted.identity(), &chain);
@@ -134,8 +134,13 @@ impl Standing {
     }
 
     fn holds(&self, in_force: &Generation, now: OffsetDateTime) -> bool {
-        self.generation.number == in_force.number && self.until.is_none_or(|until| now <= until)
+        holds(&self.generation, self.until, (in_force, now))
     }
+}
+
+/// Whether what a generation has found, up to a certain second, is still so.
+fn holds(of: &Generation, until: Option<OffsetDateTime>, (in_force, now): (&Generation, OffsetDateTime)) -> bool {
+    of.number == in_force.number && until.is_none_or(|until| now <= until)
 }
 
 /// A certificate is valid to the end of the second that its notAfter names (RFC 5280 §4.1.2.5), and the handshake's clock
