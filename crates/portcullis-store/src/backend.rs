@@ -154,17 +154,8 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
 
     fn size(&self) -> Result<u64, StoreError>;
 
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError>;
-
-    /// The same for pieces that follow one another.
-    fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError> {
-        let mut at = offset;
-        pieces.iter().try_for_each(|piece| {
-            self.write_at(piece, at)?;
-            at += piece.len() as u64;
-            Ok(())
-        })
-    }
+    /// Writes pieces that follow one another.
+    fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError>;
 
     /// Fills `buf` from `offset` on: less only at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StoreError>;

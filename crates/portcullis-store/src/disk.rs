@@ -50,7 +50,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// What is in memory already, without waiting for the disk. `None`: nothing is there, or nobody can tell.
     fn read_cached(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
-    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_vectored_at(file, &[IoSlice::new(bytes)], offset)
+    }
     /// The same from several places at once. One large write costs half of what its pieces do: the page cache takes larger
     /// pages for it.
     fn write_vectored_at(&self, file: &Self::File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
@@ -245,10 +247,6 @@ impl Disk for RealDisk {
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn write_at(&self, file: &OwnedFd, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?)
     }
 
     fn write_vectored_at(&self, file: &OwnedFd, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {

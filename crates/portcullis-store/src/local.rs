@@ -416,10 +416,6 @@ impl<D: Disk> Stage for LocalStage<D> {
         Ok(stamp.size)
     }
 
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        self.write_pieces_at(&[bytes], offset)
-    }
-
     fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError> {
         self.synced = false;
         self.durable.write_pieces_at(&self.file, &self.path, pieces, offset)?;

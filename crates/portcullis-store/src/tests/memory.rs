@@ -304,12 +304,13 @@ impl Stage for MemoryStage {
         Ok(self.bucket.call()?.stage(self.id)?.data.len() as u64)
     }
 
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+    fn write_pieces_at(&mut self, pieces: &[&[u8]], offset: u64) -> Result<(), StoreError> {
+        let bytes = pieces.concat();
         let mut bucket = self.bucket.call()?;
         let data = &mut bucket.stage(self.id)?.data;
         let start = usize::try_from(offset).map_err(|_| too_large())?;
         data.resize(data.len().max(start + bytes.len()), 0);
-        data[start..start + bytes.len()].copy_from_slice(bytes);
+        data[start..start + bytes.len()].copy_from_slice(&bytes);
         Ok(())
     }
 

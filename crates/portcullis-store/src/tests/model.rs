@@ -377,14 +377,10 @@ impl Disk for ModelDisk {
         self.read_at(file, buf, offset).map(Some)
     }
 
-    fn write_at(&self, file: &u64, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.call(What::Write(*file, bytes, offset))?.tree.write(*file, bytes, offset);
-        Ok(bytes.len())
-    }
-
     fn write_vectored_at(&self, file: &u64, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-        self.write_at(file, &bytes, offset)
+        self.call(What::Write(*file, &bytes, offset))?.tree.write(*file, &bytes, offset);
+        Ok(bytes.len())
     }
 
     fn cut(&self, file: &u64, len: u64) -> io::Result<()> {

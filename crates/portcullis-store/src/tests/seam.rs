@@ -157,8 +157,8 @@ fn stages(backend: &dyn Backend) {
     assert!(backend.staged(&id).unwrap().is_none());
     assert!(!backend.discard(&id).unwrap());
     let mut stage = backend.stage(&id, b"first note").unwrap();
-    stage.write_at(b"some bytes", 0).unwrap();
-    stage.write_at(b"BYTES and more", 5).unwrap();
+    stage.write_pieces_at(&[b"some ", b"", b"bytes"], 0).unwrap();
+    stage.write_pieces_at(&[b"BYTES and more"], 5).unwrap();
     stage.cut(10).unwrap();
     stage.note(b"second note").unwrap();
     drop(stage);
