@@ -50,7 +50,8 @@ struct Source {
 /// same one may be given twice.
 ///
 /// Every blob is verified while it streams, and one that is not what it should be never becomes whole at the target. One
-/// that breaks off goes on from where the target says that it is, and is read again from its start. Memory is bounded: a few pieces for each of [`crate::PARALLEL`] blobs, and the manifests.
+/// that breaks off goes on from where the target says that it is, and is read again from its start. Memory is bounded: a
+/// few pieces for each of [`crate::PARALLEL`] blobs, and the manifests.
 ///
 /// ```no_run
 /// use portcullis_client::{Client, ClientOptions, Progress, copy};

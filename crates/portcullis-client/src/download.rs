@@ -95,24 +95,15 @@ impl Download {
 
     async fn fetch_rest(&self, blob: &Descriptor, mut begun: Begun) -> Result<Fetched, ClientError> {
         let (digest, size, from) = (blob.digest, blob.size, begun.blob.offset());
-        let mut reader = if from == size && size > 0 {
-            None
-        } else {
+        let mut reader = None;
+        if from < size || size == 0 {
             let opened = self.client.blob_from(&self.repository, blob, from, &self.progress).await;
-            match unless_foreign(opened, blob, &self.progress) {
-                Ok(Some(reader)) => Some(reader),
-                Ok(None) => {
-                    begun.blob.discard();
-                    return Ok(Fetched::Foreign);
-                }
-                Err(error) => {
-                    if is_about_content(&error) {
-                        begun.blob.discard();
-                    }
-                    return Err(error);
-                }
+            if opened.as_ref().is_err_and(is_about_content) {
+                begun.blob.discard();
             }
-        };
+            let Some(opened) = unless_foreign(opened, blob, &self.progress)? else { return Ok(Fetched::Foreign) };
+            reader = Some(opened);
+        }
         self.progress.tell(Event::BlobStarted { digest, size });
         if from > 0 {
             self.progress.tell(Event::BlobResumed { digest, bytes: from });

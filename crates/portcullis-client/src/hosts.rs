@@ -178,9 +178,10 @@ impl Client {
         let Some(hosts) = self.hosts().filter(|_| self.has_turn_after(turn)) else { return Err(error) };
         let failed = &hosts.list[turn.at];
         // It may lack one blob and have the others. Whatever else is wrong with it will be so for them too.
-        let stays = error.is_not_found() && hosts.lacking == Lacking::Stays;
-        if stays || !failed.out.swap(true, Ordering::Relaxed) {
+        if error.is_not_found() && hosts.lacking == Lacking::Stays {
             (hosts.told.0)(&failed.name, &error);
+        } else {
+            hosts.put_out(failed, &error);
         }
         hosts.turn_after(turn.at, turn.ability).await.unwrap_or(Err(error))
     }
@@ -193,10 +194,7 @@ impl Client {
         if hosts.after(place, Ability::Pull).next().is_none() {
             return false;
         }
-        let failed = &hosts.list[place];
-        if !failed.out.swap(true, Ordering::Relaxed) {
-            (hosts.told.0)(&failed.name, error);
-        }
+        hosts.put_out(&hosts.list[place], error);
         true
     }
 }
@@ -222,6 +220,13 @@ impl Hosts {
             }
         }
         last
+    }
+
+    /// A host is not asked again; that is told once.
+    fn put_out(&self, failed: &Host, error: &ClientError) {
+        if !failed.out.swap(true, Ordering::Relaxed) {
+            (self.told.0)(&failed.name, error);
+        }
     }
 
     fn check_repository(&self, endpoint: &Endpoint) -> Result<(), ClientError> {

@@ -39,7 +39,8 @@ pub struct Pulled {
 /// Pulls an image, with everything an index lists, into a layout.
 ///
 /// Every manifest and blob is verified before it gets its name. Blobs that the layout has with the right size are not
-/// fetched again, and of one that an earlier pull has broken off (`.portcullis-partial-*`) only the rest is; layers with `urls` that the registry does not have are left out.
+/// fetched again, and of one that an earlier pull has broken off (`.portcullis-partial-*`) only the rest is; layers with
+/// `urls` that the registry does not have are left out.
 ///
 /// # Errors
 /// Any [`ClientError`]; the layout then lists what it listed before.

@@ -1,6 +1,6 @@
 //! Uploads: POST to begin, PATCH for each chunk but the last, PUT with the last or the whole blob to finish, GET to ask how
 //! far it is, DELETE to give up. All under the identity that was chosen before the first of them. Must not know when a
-//! failed upload goes on: `deliver.rs`.
+//! failed upload goes on: `delivery.rs`.
 
 use std::fmt;
 use std::io::Read;
