@@ -159,15 +159,8 @@ impl TlsProxy {
         let setup = change(setup);
         let presented = Arc::clone(&setup.presented);
         let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&setup)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let sight = Sight::default();
-        let kept = Arc::clone(&sight);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(tunnel_in_tls(acceptor.clone(), client, answer, Arc::clone(&kept)));
-            }
-        });
+        let (address, sight) =
+            listening(move |client, sight| tunnel_in_tls(acceptor.clone(), client, answer, sight)).await;
         Self { address, sight, presented, ca: Some(ca), files: TempDir::new().unwrap() }
     }
 
@@ -245,13 +238,21 @@ async fn child(site: &Site, variables: &[(&str, &str)]) -> String {
 
 /// Answers every CONNECT with `answer`, and tunnels when that is a 200.
 async fn proxy(answer: &'static str) -> (SocketAddr, Sight) {
+    listening(move |client, sight| tunnel(client, answer, sight)).await
+}
+
+/// A listener that serves every client so.
+async fn listening<F>(serve: impl Fn(TcpStream, Sight) -> F + Send + 'static) -> (SocketAddr, Sight)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sight = Sight::default();
     let kept = Arc::clone(&sight);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(tunnel(client, answer, Arc::clone(&kept)));
+            tokio::spawn(serve(client, Arc::clone(&kept)));
         }
     });
     (address, sight)
