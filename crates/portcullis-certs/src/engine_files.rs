@@ -1,5 +1,6 @@
 //! The configuration files that stand for certificate directories: containerd's `hosts.toml` and `config.toml`,
-//! `buildkitd.toml`, k3s' `registries.yaml`, Podman's `registries.conf`. Each reader takes bytes and gives what the engine would see, with lines.
+//! `buildkitd.toml`, k3s' `registries.yaml`, Podman's `registries.conf`. Each reader takes bytes and gives what the engine
+//! would see, with lines.
 //!
 //! They open no file: a path in a file is a value here. What an engine makes of it is in `predict`.
 

@@ -48,12 +48,7 @@ pub fn read_engine_hosts(
     registry: &RegistryHost,
     now: OffsetDateTime,
 ) -> (Vec<EngineHost>, Vec<Finding>) {
-    let configured = match configured(location) {
-        Ok(configured) => configured,
-        Err(finding) => return (Vec::new(), vec![finding]),
-    };
-    let location = configured.as_deref().map_or(location, CertsLocation::Roots);
-    read_at(location, registry, Wanted::All, now)
+    read(location, registry, Wanted::All, now)
 }
 
 /// The files for `registry` itself, for who asks no other host in its place; and everything that is wrong with them. What a
@@ -63,12 +58,7 @@ pub fn read_own_host_certs(
     registry: &RegistryHost,
     now: OffsetDateTime,
 ) -> (HostCerts, Vec<Finding>) {
-    let configured = match configured(location) {
-        Ok(configured) => configured,
-        Err(finding) => return (HostCerts::default(), vec![finding]),
-    };
-    let location = configured.as_deref().map_or(location, CertsLocation::Roots);
-    let (mut hosts, findings) = read_at(location, registry, Wanted::Registry, now);
+    let (mut hosts, findings) = read(location, registry, Wanted::Registry, now);
     (hosts.pop().map(|own| own.certs).unwrap_or_default(), findings)
 }
 
@@ -99,12 +89,17 @@ fn configured(location: CertsLocation<'_>) -> Result<Option<Vec<PathBuf>>, Findi
     Ok(if paths.is_empty() { None } else { Some(paths) })
 }
 
-fn read_at(
+fn read(
     location: CertsLocation<'_>,
     registry: &RegistryHost,
     wanted: Wanted,
     now: OffsetDateTime,
 ) -> (Vec<EngineHost>, Vec<Finding>) {
+    let configured = match configured(location) {
+        Ok(configured) => configured,
+        Err(finding) => return (Vec::new(), vec![finding]),
+    };
+    let location = configured.as_deref().map_or(location, CertsLocation::Roots);
     let profile = &EngineProfile::CONTAINERD;
     let mut findings = Vec::new();
     let chosen = directory::choose(profile, location, registry, &mut findings);
